@@ -1,0 +1,178 @@
+//! Bodies: what a sink will send, while records are still being written into it.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::edge::Nanos;
+
+/// How a body is compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// gzip (RFC 1952), level 1.
+    Gzip,
+    /// Zstandard (RFC 8878), level 1.
+    Zstd,
+}
+
+/// When a sink's bodies are frozen and sent.
+#[derive(Clone, Copy, Debug)]
+pub struct BodyLimits {
+    /// As soon as one body holds this many bytes before compression.
+    pub max_bytes: usize,
+    /// As soon as all bodies together hold this many records.
+    pub max_records: u32,
+    /// This long after the first record was written.
+    pub linger: std::time::Duration,
+    /// As soon as this many destinations have an open body.
+    pub max_open: usize,
+}
+
+/// The open bodies of one sink, one a destination, frozen together as a group.
+pub struct Bodies {
+    compression: Compression,
+    limits: BodyLimits,
+    open: Vec<Body>,
+    records: u32,
+    /// When the first record of the group was written.
+    opened_at: Option<Nanos>,
+    now: Nanos,
+}
+
+impl Bodies {
+    /// No open bodies.
+    pub fn new(compression: Compression, limits: BodyLimits) -> Bodies {
+        Bodies { compression, limits, open: Vec::new(), records: 0, opened_at: None, now: Nanos(0) }
+    }
+
+    /// The time that bodies opened from now on are given (monotonic).
+    pub fn set_now(&mut self, now: Nanos) {
+        self.now = now;
+    }
+
+    /// Writes `records` records, encoded as `encoded`, into the body for `destination` (an index, a path, a tenant; empty
+    /// for a sink that has just one).
+    ///
+    /// Call it once for a batch and destination: compressors like large pieces.
+    pub fn write(&mut self, destination: &str, encoded: &[u8], records: u32) {
+        if records == 0 {
+            return;
+        }
+        self.opened_at.get_or_insert(self.now);
+        self.records += records;
+        let index = match self.open.iter().position(|body| *body.destination == *destination) {
+            Some(index) => index,
+            None => {
+                self.open.push(Body::new(destination.into(), self.compression));
+                self.open.len() - 1
+            }
+        };
+        self.open[index].write(encoded, records);
+    }
+
+    /// Whether a limit is reached, so that the bodies should be frozen now.
+    pub fn is_due(&self, now: Nanos) -> bool {
+        self.records >= self.limits.max_records
+            || self.open.len() >= self.limits.max_open
+            || self.open.iter().any(|body| body.raw_bytes >= self.limits.max_bytes as u64)
+            || self.due_at().is_some_and(|at| at <= now)
+    }
+
+    /// When the oldest record has lingered long enough; `None` where nothing is open.
+    pub fn due_at(&self) -> Option<Nanos> {
+        self.opened_at.map(|at| at.after(self.limits.linger))
+    }
+
+    /// Whether nothing is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// Takes all bodies out, finished.
+    pub(crate) fn take(&mut self) -> Vec<FinishedBody> {
+        self.records = 0;
+        self.opened_at = None;
+        self.open.drain(..).map(Body::finish).collect()
+    }
+}
+
+/// A body with all its records, compressed, ready to be frozen.
+pub(crate) struct FinishedBody {
+    pub destination: Arc<str>,
+    pub compression: Compression,
+    pub bytes: Vec<u8>,
+    pub raw_bytes: u64,
+    pub records: u32,
+}
+
+struct Body {
+    destination: Arc<str>,
+    writer: Writer,
+    raw_bytes: u64,
+    records: u32,
+}
+
+enum Writer {
+    None(Vec<u8>),
+    Gzip(flate2::write::GzEncoder<Vec<u8>>),
+    Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+}
+
+impl Body {
+    fn new(destination: Arc<str>, compression: Compression) -> Body {
+        Body { destination, writer: Writer::new(compression), raw_bytes: 0, records: 0 }
+    }
+
+    fn write(&mut self, encoded: &[u8], records: u32) {
+        self.writer.write(encoded);
+        self.raw_bytes += encoded.len() as u64;
+        self.records += records;
+    }
+
+    fn finish(self) -> FinishedBody {
+        let (compression, bytes) = self.writer.finish();
+        FinishedBody { destination: self.destination, compression, bytes, raw_bytes: self.raw_bytes, records: self.records }
+    }
+}
+
+/// Compresses `body` as [`Bodies`] would; for the parts that a sink cuts out of a frame.
+pub fn compress(compression: Compression, body: &[u8]) -> Vec<u8> {
+    let mut writer = Writer::new(compression);
+    writer.write(body);
+    writer.finish().1
+}
+
+const INTO_MEMORY: &str = "compressing into memory has no I/O that could fail";
+
+#[expect(clippy::expect_used, reason = "writes into a Vec; see INTO_MEMORY")]
+impl Writer {
+    fn new(compression: Compression) -> Writer {
+        match compression {
+            Compression::None => Writer::None(Vec::new()),
+            // Level 1: level 3 costs half as much again for a few percent fewer bytes, level 6 four times as much.
+            Compression::Gzip => Writer::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1))),
+            Compression::Zstd => Writer::Zstd(zstd::stream::write::Encoder::new(Vec::new(), 1).expect(INTO_MEMORY)),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        match self {
+            Writer::None(out) => out.extend_from_slice(bytes),
+            Writer::Gzip(out) => out.write_all(bytes).expect(INTO_MEMORY),
+            Writer::Zstd(out) => out.write_all(bytes).expect(INTO_MEMORY),
+        }
+    }
+
+    fn finish(self) -> (Compression, Vec<u8>) {
+        match self {
+            Writer::None(out) => (Compression::None, out),
+            Writer::Gzip(out) => (Compression::Gzip, out.finish().expect(INTO_MEMORY)),
+            Writer::Zstd(out) => (Compression::Zstd, out.finish().expect(INTO_MEMORY)),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Delivery: from a sink's buffer to its store, written once for all sinks.

@@ -1,0 +1,92 @@
+//! Counts that anyone may read while the agent runs.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::transform::Report;
+
+/// A number that only grows (or, with [`Counter::set`], a gauge), readable from any thread.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `count`.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Sets it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Reads it.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a source counts.
+#[derive(Debug, Default)]
+pub struct SourceStats {
+    /// Records handed to the pipeline.
+    pub records: Counter,
+    /// Bytes read.
+    pub bytes: Counter,
+    /// Bytes that were lost before they could be read.
+    pub lost_bytes: Counter,
+    /// Lines whose framing (CRI, Docker) could not be read and that went on as they were.
+    pub malformed: Counter,
+    /// Records that held bytes that are no UTF-8, replaced by U+FFFD.
+    pub invalid_utf8: Counter,
+    /// Records cut at the size limit.
+    pub truncated: Counter,
+    /// Files that could not be opened or read.
+    pub failed_files: Counter,
+    /// Bytes known to be in the files and not read yet; a gauge, for progress.
+    pub unread_bytes: Counter,
+}
+
+/// What a sink counts.
+#[derive(Debug, Default)]
+pub struct SinkStats {
+    /// Records that the store has.
+    pub delivered: Counter,
+    /// Records that the store had already (a repeat it recognised); among the delivered.
+    pub duplicates: Counter,
+    /// Records that the store refused for good; in the dead letters.
+    pub rejected: Counter,
+    /// Records given up by the overflow policy, or damaged in the buffer.
+    pub lost: Counter,
+    /// Bytes sent, compressed.
+    pub sent_bytes: Counter,
+    /// Sends that were tried again.
+    pub retries: Counter,
+    /// Records waiting in the buffer; a gauge.
+    pub buffered_records: Counter,
+    /// Bytes waiting in the buffer; a gauge.
+    pub buffered_bytes: Counter,
+}
+
+/// All counts of a pipeline, by component name.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// By source.
+    pub sources: BTreeMap<String, Arc<SourceStats>>,
+    /// By sink.
+    pub sinks: BTreeMap<String, Arc<SinkStats>>,
+    transforms: Mutex<Report>,
+}
+
+impl Stats {
+    /// Adds what transforms reported.
+    pub fn add_report(&self, report: &Report) {
+        self.transforms.lock().unwrap_or_else(PoisonError::into_inner).merge(report);
+    }
+
+    /// What all transforms reported so far.
+    pub fn report(&self) -> Report {
+        self.transforms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
