@@ -7,7 +7,7 @@ use crate::json;
 /// The way to a field: one key a level.
 ///
 /// Written with dots between the keys, as in Vector; a leading dot may stand; a key with other characters than letters,
-/// digits, `_`, `-`, `@` and `/` stands in double quotes. Array elements have no paths.
+/// digits, `_`, `-`, `@` and `/` (in any script) stands in double quotes. Array elements have no paths.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Path {
     source: Box<str>,
@@ -67,7 +67,7 @@ impl Path {
 
 /// Whether `c` may stand in a key without quotes.
 pub fn is_bare(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '_' | '-' | '@' | '/')
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '@' | '/') || (!c.is_ascii() && !c.is_whitespace())
 }
 
 fn escaped(key: &str) -> Box<[u8]> {
