@@ -1,1 +1,3 @@
-//! x
+//! The node: configuration, sources, pod metadata, the wiring.
+
+pub mod state;
