@@ -1,1 +1,3 @@
-//! x
+//! The node: command line, configuration, sources, and the wiring of them.
+
+pub mod config;
