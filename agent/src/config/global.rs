@@ -1,0 +1,17 @@
+//! The options of the agent as a whole, at the top of the file.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The options at the top of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Global {
+    /// The directory for all that Skidder keeps across restarts: buffers, positions, dead letters. One agent at a time
+    /// can use it. Without it the state is temporary: nothing survives the end of the process, and every run starts from
+    /// the beginning. A relative path is resolved against the directory of the configuration file.
+    #[schemars(example = "/var/lib/skidder", length(min = 1))]
+    pub data_dir: Option<PathBuf>,
+}
