@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -101,6 +101,16 @@ impl Agent {
         let mut child = spawned.map_err(|error| format!("cannot start {command:?}: {error}"))?;
         let (stdout, stderr) = (Capture::new(child.stdout.take()), Capture::new(child.stderr.take()));
         Ok(Agent { child, stdout, stderr })
+    }
+
+    /// Starts `command` and feeds `input` to its standard input, which must be a pipe, from a thread of its own.
+    pub fn spawn_with_input(mut command: Command, input: &'static [u8]) -> Result<Agent, String> {
+        command.stdin(Stdio::piped());
+        let mut agent = Agent::spawn(command)?;
+        let mut pipe = agent.child.stdin.take().ok_or("no pipe to the agent")?;
+        // A reader that ends early breaks the pipe; its own end is what the test looks at.
+        std::thread::spawn(move || pipe.write_all(input));
+        Ok(agent)
     }
 
     /// Runs the agent to its end, which must come before [`DEADLINE`].

@@ -12,5 +12,6 @@ pub mod generate;
 pub mod ledger;
 pub mod measure;
 pub mod records;
+pub mod site;
 pub mod store;
 pub mod workspace;

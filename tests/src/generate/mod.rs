@@ -138,7 +138,7 @@ impl Fleet {
 
 impl Pod {
     fn new(seed: u64, index: usize) -> Pod {
-        let mut chance = Chance::of(seed, 0x70_6f_64, index as u64);
+        let mut chance = Chance::of(seed, u64::MAX, index as u64);
         let service = phrases::SERVICES[index % phrases::SERVICES.len()];
         let (a, b) = (chance.next(), chance.next());
         Pod {
