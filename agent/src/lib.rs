@@ -1,3 +1,5 @@
 //! The node: command line, configuration, sources, and the wiring of them.
 
+pub mod cli;
 pub mod config;
+pub mod run;
