@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use skidder::config::{self, Component, Place, Registry, SinkCommon, SourceCommon, TransformCommon};
+use skidder::config::{self, Component, FileSchema, Place, Registry, SinkCommon, SourceCommon, TransformCommon};
 use skidder_pipeline::problem::Problem;
 
 struct Sample;
@@ -21,6 +21,7 @@ impl Registry for Sample {
 }
 
 /// Where records come from.
+#[allow(dead_code)]
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Source {
@@ -30,6 +31,7 @@ enum Source {
 }
 
 /// Reads files.
+#[allow(dead_code)]
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct FileSource {
@@ -102,6 +104,7 @@ impl Format {
 }
 
 /// What changes records.
+#[allow(dead_code)]
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Transform {
@@ -329,7 +332,43 @@ fn a_variable_cannot_change_the_structure() {
 }
 
 #[test]
+fn more_components_than_any_pipeline_has_are_refused() {
+    let transforms: String = (0..5000).map(|n| format!("[transforms.t{n}]\ntype = 'json'\ninputs = ['t{}']\n", n + 1)).collect();
+    let checked = config::check::<Sample>("x.toml", transforms.as_bytes(), PathBuf::new(), &environment);
+    assert!(checked.report(false).contains("there are more than 1024 components"), "{}", checked.report(false));
+}
+
+#[test]
 fn a_report_never_shows_what_a_variable_holds() {
     let report = report(&folder().join("secret.toml"));
     assert!(!report.contains("hunter2"), "{report}");
+}
+
+#[test]
+fn the_reference_is_a_file_without_unknown_options_and_wrong_types() {
+    let reference = config::reference::reference(&FileSchema::of::<Sample>());
+    let path = folder().join("sample_reference.txt");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &reference).unwrap();
+    }
+    assert_eq!(reference, std::fs::read_to_string(&path).unwrap_or_default(), "(UPDATE=1 takes this as expected)");
+    // Once as it is, once with every option that is commented out.
+    let uncommented: String =
+        reference.lines().map(|l| format!("{}\n", l.strip_prefix('#').filter(|l| !l.starts_with(' ')).unwrap_or(l))).collect();
+    for text in [&reference, &uncommented] {
+        let checked = config::check::<Sample>("reference.toml", text.as_bytes(), PathBuf::new(), &environment);
+        let wrong = |message: &str| message.contains("unknown") || message.contains("expected") || message.contains("missing");
+        let wrong: Vec<_> = checked.diagnostics.iter().filter(|d| wrong(&d.message)).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}
+
+#[test]
+fn the_schema_knows_every_type_and_shared_option() {
+    let schema = FileSchema::of::<Sample>().to_json();
+    let types = schema.pointer("/properties/sinks/additionalProperties/oneOf").unwrap().as_array().unwrap();
+    let names: Vec<_> = types.iter().map(|t| t.pointer("/properties/type/const").unwrap()).collect();
+    assert_eq!(names, ["console", "elasticsearch"]);
+    assert!(types.iter().all(|t| t.pointer("/properties/inputs/description").is_some()));
+    assert!(schema.pointer("/properties/data_dir").is_some() && schema.pointer("/$defs/Batch").is_some());
 }

@@ -7,13 +7,13 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::diagnostic::{Diagnostic, Diagnostics, Severity};
+use super::diagnostic::{Diagnostic, Diagnostics, Severity, join};
 use super::expected::with_article;
 use super::registry::{Component, Kind, Place};
 use super::schema::{Definitions, Section, Type};
 use super::suggest::{closest, did_you_mean, list};
 use super::variables::Variables;
-use super::walk::{Walk, join};
+use super::walk::Walk;
 use super::wiring::{Input, Node};
 
 /// A name becomes a directory, a label of metrics and a part of addresses.
@@ -79,7 +79,12 @@ impl<'a> Reader<'a> {
         }
         let schema = self.type_of(table, span.clone(), &path);
         if let Some(schema) = schema {
-            Walk { definitions: self.definitions, variables: self.variables, found: self.found }.table(table, span.clone(), &schema.schema, &path);
+            Walk { definitions: self.definitions, variables: self.variables, found: self.found }.table(
+                table,
+                span.clone(),
+                &schema.schema,
+                &path,
+            );
         }
         let inputs = table.get("inputs");
         let node = Node {

@@ -94,6 +94,18 @@ impl Diagnostic {
     }
 }
 
+/// The key `name` below the keys of `path`, as TOML would write it.
+pub fn join(path: &str, name: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let is_bare = !name.is_empty() && name.chars().all(bare);
+    match (path, is_bare) {
+        ("", true) => name.to_owned(),
+        ("", false) => format!("{name:?}"),
+        (path, true) => format!("{path}.{name}"),
+        (path, false) => format!("{path}.{name:?}"),
+    }
+}
+
 /// The file as it is shown.
 #[derive(Clone, Debug)]
 pub struct SourceText {
@@ -146,6 +158,14 @@ impl Diagnostics {
     /// Sorts by position; what concerns the file as a whole comes last, what concerns one place stays in order of finding.
     pub fn sort(&mut self) {
         self.list.sort_by_key(|d| d.span.as_ref().map_or((usize::MAX, usize::MAX), |span| (span.start, span.end)));
+    }
+
+    /// Changes every message and line of advice.
+    pub fn rewrite(&mut self, change: impl Fn(&str) -> String) {
+        for diagnostic in &mut self.list {
+            diagnostic.message = change(&diagnostic.message);
+            diagnostic.help.iter_mut().for_each(|help| *help = change(help));
+        }
     }
 
     /// Drops those that `keep` refuses.

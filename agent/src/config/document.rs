@@ -49,72 +49,93 @@ pub fn parse<'i>(text: &'i str, found: &mut Diagnostics) -> Document<'i> {
     let (root, mut errors) = DeTable::parse_recoverable(text);
     let root = root.into_inner();
     let mut document = Document { whole: errors.is_empty(), guessed: Vec::new(), root };
-    errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
-    let unclosed = errors.iter().any(|e| e.message().starts_with("unclosed")).then(|| unclosed_start(&document.root, text)).flatten();
-    if let Some((start, what)) = unclosed {
+    // A string without its end makes the array around it look unclosed at the same place: the string is what to mend.
+    errors.sort_by_key(|error| (error.span().map_or(0, |span| span.start), error.message().starts_with("unclosed")));
+    if errors.iter().any(|e| e.message().starts_with("unclosed array") || e.message().starts_with("unclosed inline table"))
+        && let Some((start, bracket)) = document.root.values().filter_map(|value| unclosed(value, text)).min()
+    {
+        let what = if bracket == '[' { "array" } else { "inline table" };
+        let help = format!("add the closing `{}`; what comes after it was not checked", if bracket == '[' { ']' } else { '}' });
+        found.push(Diagnostic::error("", start..start + 1, format!("this {what} is not closed")).help(help));
         document.guessed.push(start..usize::MAX);
-        found.push(Diagnostic::error("", start..start + 1, format!("this {what} is not closed")).help(format!(
-            "add the closing `{}`; what comes after it was not checked",
-            if what == "array" { ']' } else { '}' }
-        )));
     }
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         if document.guessed.iter().any(|guessed| guessed.contains(&span.start)) {
             continue;
         }
+        let line = line_around(text, span.start);
         if error.message() == "duplicate key" {
+            if text[line.clone()].trim_start().starts_with('[') {
+                // Its content was put into the first table of the name.
+                document.guessed.push(line.start..next_header(text, line.end));
+            }
             found.push(duplicate(text, span));
         } else {
             // The first mistake of a line; the others there are mostly its echoes.
-            document.guessed.push(line_around(text, span.start));
-            found.push(Diagnostic::error("", span, error.message()));
+            document.guessed.push(line);
+            let message = error.message();
+            found.push(Diagnostic::error("", span, message.strip_suffix(", expected literal string").unwrap_or(message)));
         }
     }
     document
 }
 
-/// The outermost bracket that runs to the end of the file.
-fn unclosed_start(root: &DeTable<'_>, text: &str) -> Option<(usize, &'static str)> {
-    let end = text.trim_end().len();
-    let starts = root.values().filter_map(|value| unclosed_in(value, text, end));
-    starts.min()
+/// Where the first bracket stands that is not closed, in a file that has one.
+///
+/// The parser ends a value without its bracket at some later place: where another bracket closes, or the file ends.
+fn unclosed(value: &Spanned<DeValue<'_>>, text: &str) -> Option<(usize, char)> {
+    let span = value.span();
+    let (opening, closing, children): (_, _, Vec<&Spanned<DeValue<'_>>>) = match value.get_ref() {
+        DeValue::Array(array) => ('[', ']', array.iter().collect()),
+        DeValue::Table(table) => ('{', '}', table.values().collect()),
+        _ => return None,
+    };
+    let raw = text.get(span.clone()).unwrap_or_default();
+    let is_bracket = |child: &Spanned<DeValue<'_>>| child.get_ref().is_array() || child.get_ref().is_table();
+    // The bracket at its end may be that of its last child. (An array of tables has the span of its first header.)
+    let taken = children.iter().any(|child| is_bracket(child) && child.span().start > span.start && child.span().end == span.end);
+    if raw.starts_with(opening) && (!raw.ends_with(closing) || taken) {
+        return Some((span.start, opening));
+    }
+    children.into_iter().filter_map(|child| unclosed(child, text)).min()
 }
 
-fn unclosed_in(value: &Spanned<DeValue<'_>>, text: &str, end: usize) -> Option<(usize, &'static str)> {
-    let span = value.span();
-    let opens = |bracket| text.get(span.start..).is_some_and(|rest| rest.starts_with(bracket));
-    let inside = |values: &mut dyn Iterator<Item = &Spanned<DeValue<'_>>>| values.filter_map(|v| unclosed_in(v, text, end)).min();
-    match value.get_ref() {
-        DeValue::Array(_) if span.end >= end && opens('[') => Some((span.start, "array")),
-        DeValue::Table(_) if span.end >= end && opens('{') => Some((span.start, "inline table")),
-        DeValue::Array(array) => inside(&mut array.iter()),
-        DeValue::Table(table) => inside(&mut table.values()),
-        _ => None,
+fn next_header(text: &str, from: usize) -> usize {
+    let mut at = from;
+    for line in text[from..].split_inclusive('\n') {
+        if line.trim_start().starts_with('[') {
+            break;
+        }
+        at += line.len();
     }
+    at
 }
 
 /// The error for a key or table that is defined twice, with where it was defined first, as far as the text tells.
 fn duplicate(text: &str, span: Range<usize>) -> Diagnostic {
     let line = line_around(text, span.start);
-    let this = header_or_key(&text[line.clone()]);
-    let mut first = None;
-    let mut at = 0;
+    let own = text.get(span.clone()).unwrap_or_default().to_owned();
+    if !text[line.clone()].trim_start().starts_with('[') && text[line.start..span.start].contains('=') {
+        return Diagnostic::error("", span, format!("`{own}` stands twice in this inline table")).help("remove one of them");
+    }
+    let name = header_or_key(&text[line.clone()]).unwrap_or(own);
+    let is_table = name.starts_with('[');
+    let (mut first, mut table, mut at) = (None, String::new(), 0);
     for earlier in text[..line.start].split_inclusive('\n') {
-        let is_header = earlier.trim_start().starts_with('[');
-        if this.is_some() && header_or_key(earlier) == this {
+        if header_or_key(earlier).as_ref() == Some(&name) {
             first = Some(at + (earlier.len() - earlier.trim_start().len())..at + earlier.trim_end().len());
-        } else if is_header && this.as_ref().is_some_and(|this| !this.starts_with('[')) {
+        } else if earlier.trim_start().starts_with('[') && !is_table {
             // A key belongs to its table: what stands above the table's header is another key.
             first = None;
+            table = header_or_key(earlier).unwrap_or_default();
         }
         at += earlier.len();
     }
-    let name = this.unwrap_or_else(|| text.get(span.clone()).unwrap_or_default().to_owned());
-    let is_table = name.starts_with('[');
-    let key = name.trim_matches(['[', ']']).to_owned();
-    let error = Diagnostic::error(&key, span, format!("`{key}` is defined twice")).help(match is_table {
-        true => "every name stands once in a file: give this one another name, or put both together",
+    let (name, table) = (name.trim_matches(['[', ']']), table.trim_matches(['[', ']']));
+    let key = if table.is_empty() { name.to_owned() } else { format!("{table}.{name}") };
+    let error = Diagnostic::error(key, span, format!("`{name}` is defined twice")).help(match is_table {
+        true => "every name stands once in a file: give this one another, or put both together",
         false => "remove one of them",
     });
     match first {

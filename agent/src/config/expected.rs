@@ -95,7 +95,10 @@ fn describe_type(wanted: Wanted, schema: &Object, definitions: &Definitions) -> 
         Wanted::Integer => "an integer".to_owned(),
         Wanted::Number => "a number".to_owned(),
         Wanted::Boolean => "`true` or `false`".to_owned(),
-        Wanted::Table => "a table".to_owned(),
+        Wanted::Table => match schema.get("additionalProperties").filter(|values| values.is_object()) {
+            Some(values) => plural(&definitions.alternatives(values)).map_or("a table".to_owned(), |plural| format!("a table of {plural}")),
+            None => "a table".to_owned(),
+        },
         Wanted::Array => match schema.get("items").map(|items| plural(&definitions.alternatives(items))) {
             Some(Some(plural)) => format!("an array of {plural}"),
             _ => "an array".to_owned(),

@@ -119,14 +119,15 @@ fn check_tree<R: Registry>(
     let sinks: Vec<Entry<R::Sink>> = reader.read(&mut root);
 
     let nodes = sources.iter().map(|e| &e.node).chain(transforms.iter().map(|e| &e.node)).chain(sinks.iter().map(|e| &e.node));
-    let graph = wiring::resolve(&nodes.cloned().collect::<Vec<_>>(), found)?;
+    let graph = wiring::resolve(&nodes.cloned().collect::<Vec<_>>(), found);
+    found.rewrite(|text| variables.conceal(text));
     Some(Pipeline {
         base_dir,
         global: global?,
         sources: named(sources)?,
         transforms: named(transforms)?,
         sinks: named(sinks)?,
-        graph,
+        graph: graph?,
     })
 }
 

@@ -60,7 +60,12 @@ impl FileSchema {
         FileSchema { global, sections, definitions: Definitions(generator.take_definitions(true)) }
     }
 
-    /// The schema of the whole file, for editors.
+    /// The schema of the whole file, for editors, as text.
+    pub fn to_text(&self) -> String {
+        format!("{:#}\n", self.to_json())
+    }
+
+    /// The schema of the whole file.
     pub fn to_json(&self) -> Value {
         let mut properties = self.global.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
         for section in &self.sections {
@@ -143,10 +148,18 @@ impl Definitions {
         let parts = parts.iter().map(|part| self.spread(part, depth - 1));
         let choices = choices.iter().map(|any| any.iter().flat_map(|choice| self.spread(choice, depth - 1)).collect());
         for part in parts.chain(choices) {
+            if part.len() > 1 {
+                // What is said about a choice as a whole is not said about each of its alternatives.
+                out.iter_mut().for_each(remove_annotations);
+            }
             out = out.iter().flat_map(|base| part.iter().map(|under| merge(base, under))).collect();
         }
         out
     }
+}
+
+fn remove_annotations(schema: &mut Object) {
+    ["title", "description", "default", "examples"].iter().for_each(|annotation| drop(schema.remove(*annotation)));
 }
 
 /// `over` with what only `under` has; the properties of both.

@@ -5,13 +5,17 @@
 //! written `$${`.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diagnostic::{Diagnostic, Diagnostics, join};
+
+/// A value shorter than this is no secret, and as a part of words it would be found everywhere.
+const MIN_CONCEALED_BYTES: usize = 4;
 
 /// Looks up a variable of the environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -21,6 +25,8 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 pub struct Variables {
     expanded: HashMap<usize, String>,
     broken: HashSet<usize>,
+    /// Each variable that was put in, with its value.
+    values: Vec<(String, String)>,
 }
 
 impl Variables {
@@ -28,7 +34,7 @@ impl Variables {
     pub fn find(root: &DeTable<'_>, text: &str, environment: Environment<'_>, found: &mut Diagnostics) -> Variables {
         let mut search = Search { text, environment, variables: Variables::default(), found };
         for (key, value) in root {
-            search.value(value, key.get_ref());
+            search.value(value, &join("", key.get_ref()));
         }
         search.variables
     }
@@ -36,6 +42,12 @@ impl Variables {
     /// Puts the texts into their places.
     pub fn put_into<'a>(&'a self, root: &mut DeTable<'a>) {
         root.iter_mut().for_each(|(_, value)| self.put(value));
+    }
+
+    /// A text in which the values of variables are replaced by their names: they may be secrets, and a mistake may put
+    /// them where a message quotes them.
+    pub fn conceal(&self, text: &str) -> String {
+        self.values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(value, &format!("${{{name}}}")))
     }
 
     /// Whether the string that starts there was made of a variable, so that it may stand for a number.
@@ -81,7 +93,7 @@ impl Search<'_> {
             }
             DeValue::Table(table) => {
                 for (key, value) in table {
-                    self.value(value, &format!("{path}.{}", key.get_ref()));
+                    self.value(value, &join(path, key.get_ref()));
                 }
             }
             _ => {}
@@ -89,7 +101,15 @@ impl Search<'_> {
     }
 
     fn string(&mut self, string: &str, span: Range<usize>, path: &str) {
-        let (expanded, faults) = interpolate(string, self.environment);
+        let environment = self.environment;
+        let values = RefCell::new(&mut self.variables.values);
+        let (expanded, faults) = interpolate(string, &|name| {
+            let value = environment(name)?;
+            if value.len() >= MIN_CONCEALED_BYTES && !values.borrow().iter().any(|(known, _)| known == name) {
+                values.borrow_mut().push((name.to_owned(), value.clone()));
+            }
+            Some(value)
+        });
         if !faults.is_empty() {
             self.variables.broken.insert(span.start);
         }
@@ -181,8 +201,8 @@ fn resolve(reference: &str, environment: Environment<'_>) -> Result<String, Why>
         Some((name, default)) => (name, Some(default)),
         None => (inside, None),
     };
-    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let is_name =
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !is_name {
         return Err(Why::NoName);
     }
@@ -223,9 +243,13 @@ mod tests {
             let (expanded, faults) = interpolate(source, environment);
             assert_eq!((&*expanded, faults), (expected, vec![]), "{source}");
         }
-        for (source, why) in
-            [("${GONE}", Why::Missing), ("${ENV", Why::Unclosed), ("${1}", Why::NoName), ("${}", Why::NoName), ("${A:-${ENV}}", Why::Nested)]
-        {
+        for (source, why) in [
+            ("${GONE}", Why::Missing),
+            ("${ENV", Why::Unclosed),
+            ("${1}", Why::NoName),
+            ("${}", Why::NoName),
+            ("${A:-${ENV}}", Why::Nested),
+        ] {
             let (_, faults) = interpolate(source, environment);
             assert_eq!(faults.into_iter().map(|f| f.why).collect::<Vec<_>>(), [why], "{source}");
         }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diagnostic::{Diagnostic, Diagnostics, join};
 use super::expected::{Wanted, accepts, of_type, wanted, with_article};
 use super::number;
 use super::schema::{Definitions, Object, choices, doc, properties, required};
@@ -148,12 +148,10 @@ impl Walk<'_> {
         if choices.contains(&text) {
             return;
         }
-        // What came from a variable may be a secret that landed in the wrong place.
-        let shown = if self.variables.made(&span) { "the variable's value".to_owned() } else { format!("`{text}`") };
         let suggestion = did_you_mean(closest(text, choices.iter().copied()));
         let noun = path.rsplit('.').next().unwrap_or_default();
         self.found.push(
-            Diagnostic::error(path, span, format!("{shown} is no value of `{noun}`{suggestion}"))
+            Diagnostic::error(path, span, format!("`{text}` is no value of `{noun}`{suggestion}"))
                 .help(format!("one of {}", list(choices.iter().copied()))),
         );
     }
@@ -179,7 +177,7 @@ impl Walk<'_> {
         self.found.push(match (suggestion, known.is_empty()) {
             (Some(_), _) => error,
             (None, false) => error.help(format!("known: {}", list(known))),
-            (None, true) => error.help("there are no options here"),
+            (None, true) => error.help("it takes no options"),
         });
     }
 
@@ -190,7 +188,7 @@ impl Walk<'_> {
     fn wrong_type(&mut self, value: &Spanned<DeValue<'_>>, alternatives: &[Object], path: &str) {
         let wanted = wanted(alternatives, self.definitions);
         if self.variables.made(&value.span()) {
-            let message = format!("expected {wanted}, but the variable's value is none");
+            let message = format!("expected {wanted}, and the variable holds something else");
             return self.found.push(Diagnostic::error(path, value.span(), message));
         }
         let found = with_article(value.get_ref().type_str());
@@ -214,11 +212,6 @@ impl Walk<'_> {
     }
 }
 
-/// `path` and `name` with a dot between them.
-pub fn join(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
-}
-
 /// The number or boolean that a text is.
 fn scalar(text: &str) -> Option<DeValue<'_>> {
     let value = DeValue::parse(text.trim()).ok()?.into_inner();
@@ -229,7 +222,9 @@ fn scalar(text: &str) -> Option<DeValue<'_>> {
 fn mend(value: &DeValue<'_>, alternatives: &[Object], definitions: &Definitions) -> Option<String> {
     let takes = |value: &DeValue<'_>| alternatives.iter().any(|a| accepts(a, value));
     match value {
-        DeValue::String(text) if scalar(text).is_some_and(|scalar| takes(&scalar)) => Some(format!("write it without quotes: `{}`", text.trim())),
+        DeValue::String(text) if scalar(text).is_some_and(|scalar| takes(&scalar)) => {
+            Some(format!("write it without quotes: `{}`", text.trim()))
+        }
         DeValue::String(_) | DeValue::Integer(_) | DeValue::Boolean(_) | DeValue::Float(_)
             if alternatives
                 .iter()
@@ -238,7 +233,9 @@ fn mend(value: &DeValue<'_>, alternatives: &[Object], definitions: &Definitions)
         {
             Some("put it between brackets: `[…]`".to_owned())
         }
-        DeValue::Integer(_) | DeValue::Boolean(_) | DeValue::Float(_) if alternatives.iter().any(|a| of_type(a, Wanted::String)) => {
+        DeValue::Integer(_) | DeValue::Boolean(_) | DeValue::Float(_) | DeValue::Datetime(_)
+            if alternatives.iter().any(|a| of_type(a, Wanted::String)) =>
+        {
             Some("put it between quotes: `\"…\"`".to_owned())
         }
         _ => None,

@@ -5,10 +5,13 @@ use std::ops::Range;
 
 use skidder_pipeline::source::SinkSet;
 
-use super::diagnostic::{Diagnostic, Diagnostics};
+use super::diagnostic::{Diagnostic, Diagnostics, join};
 use super::graph::{Graph, MAX_ROUTES, NodeId};
 use super::registry::Kind;
 use super::suggest::{closest, did_you_mean, list};
+
+/// More than this no pipeline has; the walks over the graph go as deep as its longest way.
+const MAX_COMPONENTS: usize = 1024;
 
 /// A component as far as the graph is concerned.
 #[derive(Clone, Debug)]
@@ -36,7 +39,7 @@ pub struct Input {
 
 impl Node {
     fn key(&self) -> String {
-        format!("{}.{}", self.kind.section(), self.name)
+        join(self.kind.section(), &self.name)
     }
 }
 
@@ -47,6 +50,11 @@ pub fn resolve(nodes: &[Node], found: &mut Diagnostics) -> Option<Graph> {
     let mut wiring = Wiring { nodes, inputs: Vec::new(), edge_spans: HashMap::new(), unresolved: false, found };
     wiring.names();
     wiring.sections();
+    if let Some(node) = nodes.get(MAX_COMPONENTS) {
+        let message = format!("there are more than {MAX_COMPONENTS} components");
+        found.push(Diagnostic::error(node.key(), node.span.clone(), message));
+        return None;
+    }
     wiring.inputs();
     wiring.cycles();
     let graph = Graph::new(Kind::ALL.map(|kind| nodes.iter().filter(|n| n.kind == kind).count()), wiring.inputs.clone())?;
@@ -73,6 +81,7 @@ impl Wiring<'_> {
         let mut first: HashMap<&str, &Node> = HashMap::new();
         for node in by_position {
             if let Some(other) = first.get(node.name.as_str()) {
+                self.unresolved = true;
                 let message = format!("the name `{}` is taken by a {}", node.name, other.kind.singular());
                 self.found.push(
                     Diagnostic::error(node.key(), node.span.clone(), message)
@@ -90,7 +99,10 @@ impl Wiring<'_> {
             (Kind::Source, "add where records come from: `[sources.my_source]` with a `type`"),
             (Kind::Sink, "add where records go: `[sinks.my_sink]` with a `type` and `inputs`"),
         ] {
-            if !self.nodes.iter().any(|node| node.kind == kind) {
+            // A section of which nothing could be read has an error already.
+            let below = format!("{}.", kind.section());
+            let is_broken = self.found.iter().any(|d| d.key == kind.section() || d.key.starts_with(&below));
+            if !is_broken && !self.nodes.iter().any(|node| node.kind == kind) {
                 self.found.push(Diagnostic::error(kind.section(), None, format!("there are no {}", kind.section())).help(help).absence());
             }
         }
@@ -124,7 +136,8 @@ impl Wiring<'_> {
             self.unresolved |= node.inputs.is_none();
             if node.kind != Kind::Source && node.inputs.as_ref().is_some_and(Vec::is_empty) {
                 let message = format!("nothing feeds this {}", node.kind.singular());
-                self.found.push(Diagnostic::error(key, node.inputs_span.clone(), message).help(format!("one or more of {}", self.feeders(to))));
+                self.found
+                    .push(Diagnostic::error(key, node.inputs_span.clone(), message).help(format!("one or more of {}", self.feeders(to))));
             }
             self.inputs.push(resolved);
         }
@@ -172,7 +185,8 @@ impl Wiring<'_> {
 
     /// Reports each cycle once, from the node that stands first in the file.
     fn cycles(&mut self) {
-        let mut search = CycleSearch { inputs: &self.inputs, state: vec![State::New; self.nodes.len()], path: Vec::new(), cycles: Vec::new() };
+        let mut search =
+            CycleSearch { inputs: &self.inputs, state: vec![State::New; self.nodes.len()], path: Vec::new(), cycles: Vec::new() };
         (0..self.nodes.len()).for_each(|node| search.visit(node));
         for mut cycle in search.cycles {
             // Found against the stream; shown along it.
@@ -187,7 +201,10 @@ impl Wiring<'_> {
             };
             let node = &self.nodes[to];
             let span = self.edge_spans.get(&(from, to)).unwrap_or(&node.span).clone();
-            self.found.push(Diagnostic::error(format!("{}.inputs", node.key()), span, message).help("records flow one way: take one of these inputs out"));
+            self.found.push(
+                Diagnostic::error(format!("{}.inputs", node.key()), span, message)
+                    .help("records flow one way: take one of these inputs out"),
+            );
         }
     }
 
