@@ -59,6 +59,13 @@ impl State {
         self.temporary.is_some()
     }
 
+    /// Keeps a temporary directory when the run ends.
+    pub fn keep(&mut self) {
+        if let Some(temporary) = &mut self.temporary {
+            temporary.disable_cleanup(true);
+        }
+    }
+
     fn lock_and_load(dir: PathBuf, temporary: Option<tempfile::TempDir>) -> anyhow::Result<State> {
         let lock = lock(&dir.join("LOCK"), LOCK_WAIT)?;
         let epoch = load_or_make_epoch(&dir.join("meta"))?;

@@ -57,9 +57,6 @@ fn line_if_any(out: &mut String, verb: &str, count: u64, what: &str) {
 pub struct Progress(Option<ProgressBar>);
 
 impl Progress {
-    /// How often [`Progress::update`] should be called.
-    pub const EVERY: Duration = Duration::from_millis(200);
-
     /// A bar, or nothing where nobody would see it.
     pub fn new() -> Progress {
         if !std::io::stderr().is_terminal() {
@@ -70,6 +67,14 @@ impl Progress {
             bar.set_style(style);
         }
         Progress(Some(bar))
+    }
+
+    /// Waits until it is time for [`Progress::update`]: for ever where there is no bar.
+    pub async fn tick(&self) {
+        match self.0 {
+            Some(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Shows the counts as they are now.
