@@ -1,0 +1,358 @@
+//! What a directory says when a buffer is opened: which frames wait, and what is held.
+//!
+//! The listing is the truth: a segment that is there is read, one that is not is not waited for. See the essay in
+//! [`super`] for why each of the decisions here loses nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::ops::Range as Indices;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::format::{FILE_HEADER_BYTES, FILE_HEADER_READ_BYTES, FileHeader, Kind, Salt};
+use super::positions::{self, Condition, Held, Positions, is_shortage};
+use super::quarantine;
+use super::segment::{self, Placed, Segment, Tally};
+use super::seqs::SeqSet;
+use super::{Group, Recovered};
+use crate::edge::Nanos;
+use crate::fs::{Fs, read_exact_at};
+use crate::position::Range;
+
+/// How many numbers are left free behind a segment that cannot be read, so that none of its frames' is given again. More
+/// than a segment has; a gap of half as many is no sign of missing frames.
+const SKIPPED: u64 = 1 << 24;
+
+/// What a buffer starts from.
+pub(super) struct Found {
+    pub positions: Positions,
+    pub segments: VecDeque<Segment>,
+    /// Groups of which some frames are settled or lost and some wait.
+    pub groups: BTreeMap<u64, Group>,
+    /// Frames that were lost to damage, as far as their segments are still there.
+    pub lost: SeqSet,
+    pub held: Held,
+    pub next_seq: u64,
+    pub recovered: Recovered,
+}
+
+/// Reads what is in `dir`. Fails only where the directory itself cannot be used.
+pub(super) fn recover(fs: &Arc<dyn Fs>, dir: &Path, sink: u64, epoch: [u8; 16], now: Nanos) -> io::Result<Found> {
+    let mut names = match fs.list(dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(&**fs, dir)?,
+        Err(error) => return Err(error),
+    };
+    if let Some(version) = newer_version(&**fs, dir, &names) {
+        set_aside(&**fs, dir, version)?;
+        names = create(&**fs, dir)?;
+    }
+    let (positions, condition) = Positions::load(fs.clone(), dir, sink, epoch, now)?;
+    let mut recovery = Recovery {
+        fs: &**fs,
+        dir,
+        epoch,
+        now,
+        found: Found {
+            held: positions.held.clone(),
+            next_seq: positions.floor,
+            positions,
+            segments: VecDeque::new(),
+            groups: BTreeMap::new(),
+            lost: SeqSet::default(),
+            recovered: Recovered::default(),
+        },
+    };
+    recovery.segments(&names, condition)?;
+    let mut found = recovery.found;
+    found.recovered.notes = found.positions.notes();
+    Ok(found)
+}
+
+fn create(fs: &dyn Fs, dir: &Path) -> io::Result<Vec<String>> {
+    fs.create_dir_all(dir)?;
+    // Best effort: without it the directory may be missing after a power loss, and with it all that was in it.
+    if let Some(above) = dir.parent() {
+        let _ = fs.sync_dir(above);
+    }
+    fs.list(dir)
+}
+
+fn newer_version(fs: &dyn Fs, dir: &Path, names: &[String]) -> Option<u16> {
+    let log = positions::newer_version(fs, &dir.join(positions::NAME), Kind::Positions);
+    let segments = names.iter().filter(|name| segment::parse_name(name).is_some());
+    segments.filter_map(|name| positions::newer_version(fs, &dir.join(name), Kind::Segment)).chain(log).max()
+}
+
+/// Renames the directory of a newer version, so that a return to that version can find it.
+fn set_aside(fs: &dyn Fs, dir: &Path, version: u16) -> io::Result<()> {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let names = (0..100).map(|n| if n == 0 { format!("{name}.v{version}.kept") } else { format!("{name}.v{version}.{n}.kept") });
+    let mut outcome = Err(io::ErrorKind::AlreadyExists.into());
+    for kept in names.map(|name| dir.with_file_name(name)) {
+        outcome = fs.rename(dir, &kept);
+        if outcome.is_ok() {
+            tracing::error!(
+                path = %kept.display(),
+                version,
+                "this buffer was written by a newer version of Skidder: it is kept there and a new one begun; run the newer version to deliver it"
+            );
+            break;
+        }
+    }
+    outcome
+}
+
+struct Recovery<'a> {
+    fs: &'a dyn Fs,
+    dir: &'a Path,
+    epoch: [u8; 16],
+    now: Nanos,
+    found: Found,
+}
+
+/// A frame whose fixed part is undamaged.
+struct Seen {
+    placed: Placed,
+    /// Of the group, where this is its last frame.
+    ranges: Vec<Range>,
+    whole: bool,
+}
+
+/// What one segment holds.
+#[derive(Default)]
+struct Scan {
+    frames: Vec<Seen>,
+    /// Stretches of bytes that are no frame, each with the number that the frame at its beginning had.
+    bad: Vec<(Indices<u64>, u64)>,
+    /// Where the frames end.
+    end: u64,
+}
+
+impl Recovery<'_> {
+    fn segments(&mut self, names: &[String], condition: Condition) -> io::Result<()> {
+        let mut files: Vec<(u64, PathBuf)> =
+            names.iter().filter_map(|name| Some((segment::parse_name(name)?, self.dir.join(name)))).collect();
+        files.sort_unstable();
+        // Frames below this are accounted for.
+        let mut at = 1;
+        for (index, (first, path)) in files.iter().enumerate() {
+            let limit = files.get(index + 1).map(|(next, _)| *next);
+            if condition == Condition::Whole {
+                self.note_missing(at..*first);
+            }
+            match self.segment(*first, path, limit) {
+                Ok(end) => at = end,
+                Err(error) if is_shortage(&error) => return Err(error),
+                Err(error) => {
+                    tracing::error!(path = %path.display(), %error, "a segment of a buffer cannot be read and is left where it is");
+                    at = limit.unwrap_or(first + SKIPPED);
+                }
+            }
+        }
+        // Numbers that settled frames had which are gone are not given again, and never missed.
+        let next = self.found.next_seq.max(at).max(self.found.positions.settled.end());
+        if at < next && !self.found.positions.settled.missing(at..next).is_empty() {
+            self.found.positions.settle(at..next, Vec::new(), Vec::new(), self.now);
+        }
+        self.found.next_seq = next;
+        let low = self.found.segments.front().map_or(next, |segment| segment.seqs.start);
+        self.found.positions.settled_below(low);
+        Ok(())
+    }
+
+    /// Counts the frames of `seqs` that no segment has though they were not settled.
+    fn note_missing(&mut self, seqs: Indices<u64>) {
+        let gaps = self.found.positions.settled.missing(seqs).into_iter().map(|gap| (gap.end - gap.start, gap));
+        let gaps: Vec<_> = gaps.filter(|(count, _)| *count < SKIPPED / 2).collect();
+        let missing: u64 = gaps.iter().map(|(count, _)| count).sum();
+        if missing > 0 {
+            tracing::warn!(
+                dir = %self.dir.display(),
+                frames = missing,
+                "frames are missing from a buffer: a segment was removed, or the power failed before positions were synced"
+            );
+            self.found.recovered.missing_frames += missing;
+        }
+        for (_, gap) in gaps {
+            self.found.positions.settle(gap, Vec::new(), Vec::new(), self.now);
+        }
+    }
+
+    /// Takes one segment in; says which number follows its frames.
+    fn segment(&mut self, first: u64, path: &Path, limit: Option<u64>) -> io::Result<u64> {
+        let file = self.fs.open(path)?;
+        let size = file.size()?;
+        let mut head = vec![0; FILE_HEADER_READ_BYTES.min(size as usize)];
+        read_exact_at(&*file, &mut head, 0)?;
+        let header = FileHeader::decode(Kind::Segment, &head);
+        let (start, salt) = match &header {
+            Some(header) => (header.len, Salt::of(&header.epoch)),
+            None => (FILE_HEADER_BYTES, Salt::of(&self.epoch)),
+        };
+        let mut segment = Segment {
+            seqs: first..first,
+            path: path.to_owned(),
+            file: Some(file),
+            start,
+            len: size,
+            salt,
+            created: self.now,
+            sealed: true,
+            poisoned: false,
+            name_synced: false,
+            synced: first,
+            waiting: Tally::default(),
+        };
+        let mut scan = scan(&mut segment, self.fs, limit)?;
+        scan.cut_uncommitted(limit);
+        self.cut_tail(&mut segment, &scan, limit);
+        segment.seqs.end = scan.frames.last().map_or(first, |seen| seen.placed.fixed.seq + 1);
+        if let Some(limit) = limit
+            && segment.len > scan.end
+        {
+            scan.bad.push((scan.end..segment.len, segment.seqs.end));
+            segment.seqs.end = limit;
+        }
+        self.account(&mut segment, &scan);
+        let end = segment.seqs.end;
+        segment.file = None;
+        if segment.waiting.frames > 0 {
+            self.found.segments.push_back(segment);
+            return Ok(end);
+        }
+        // Damaged frames were counted here and now; without this they would be missed at every start.
+        if !self.found.positions.settled.missing(segment.seqs.clone()).is_empty() {
+            self.found.positions.settle(segment.seqs.clone(), Vec::new(), Vec::new(), self.now);
+        }
+        if let Err(error) = self.fs.unlink(path) {
+            tracing::warn!(path = %path.display(), %error, "a finished segment of a buffer could not be removed");
+        }
+        Ok(end)
+    }
+
+    /// Cuts what is behind the last frame, if this is the last segment: it never got further, and is read again from its source.
+    fn cut_tail(&mut self, segment: &mut Segment, scan: &Scan, limit: Option<u64>) {
+        if limit.is_some() || segment.len <= scan.end.max(segment.start) {
+            return;
+        }
+        let end = scan.end.max(segment.start);
+        self.found.recovered.torn_bytes += segment.len - end;
+        // If it cannot be cut, it is found again and counted again at the next start, and no more.
+        let _ = segment.file(self.fs).and_then(|file| file.truncate(end));
+        segment.len = end;
+    }
+
+    /// Counts a segment's frames, puts damage aside, and takes in what its groups hold.
+    fn account(&mut self, segment: &mut Segment, scan: &Scan) {
+        let found = &mut self.found;
+        let mut lost = SeqSet::default();
+        for seen in &scan.frames {
+            let fixed = &seen.placed.fixed;
+            if found.positions.settled.contains(fixed.seq) {
+                continue;
+            }
+            if seen.whole {
+                segment.waiting.add(seen.placed.tally());
+            } else {
+                lost.insert(fixed.seq..fixed.seq + 1);
+                found.recovered.damaged_frames += 1;
+                found.recovered.damaged_records += u64::from(fixed.records);
+                put_aside(self.fs, self.dir, segment, seen.placed.at..seen.placed.end());
+            }
+        }
+        let found = &mut self.found;
+        for (span, seq) in &scan.bad {
+            let next = scan.frames.iter().map(|seen| seen.placed.fixed.seq).find(|next| next >= seq).unwrap_or(segment.seqs.end);
+            let gone = found.positions.settled.missing(*seq..next);
+            found.recovered.damaged_frames += gone.iter().map(|gap| gap.end - gap.start).sum::<u64>();
+            if !gone.is_empty() {
+                gone.into_iter().for_each(|gap| lost.insert(gap));
+                put_aside(self.fs, self.dir, segment, span.clone());
+            }
+        }
+        self.found.recovered.frames += segment.waiting.frames;
+        self.found.recovered.records += segment.waiting.records;
+        self.groups(scan, &lost);
+        lost.stretches().for_each(|seqs| self.found.lost.insert(seqs));
+    }
+
+    fn groups(&mut self, scan: &Scan, lost: &SeqSet) {
+        let found = &mut self.found;
+        for group in scan.frames.chunk_by(|a, b| a.placed.fixed.group() == b.placed.fixed.group()) {
+            let Some(last) = group.last() else { continue };
+            let seqs = last.placed.fixed.group();
+            let settled = |seq| found.positions.settled.contains(seq);
+            let remaining = group.iter().filter(|seen| seen.whole && !settled(seen.placed.fixed.seq)).count() as u64;
+            if remaining == 0 {
+                continue; // what it holds is in the log, by the record that settled its last frame
+            }
+            // The ranges of a group that lost a frame do not count: they are read again.
+            let spoiled = seqs.clone().any(|seq| lost.contains(seq));
+            if !spoiled {
+                for range in &last.ranges {
+                    found.held.entry(range.file).or_default().insert(range.start, range.end, range.marker);
+                }
+            }
+            if remaining < seqs.end - seqs.start {
+                let first = seqs.start;
+                found.groups.insert(first, Group { seqs, remaining, ranges: last.ranges.clone(), notes: Vec::new(), spoiled });
+            }
+        }
+    }
+}
+
+/// Copies a damaged part of a segment to the quarantine.
+pub(super) fn put_aside(fs: &dyn Fs, dir: &Path, segment: &mut Segment, span: Indices<u64>) {
+    let first = segment.seqs.start;
+    if let Ok(file) = segment.file(fs) {
+        quarantine::keep(fs, dir, first, file, span);
+    }
+}
+
+/// Reads all of a segment's frames. Those from `limit` on, which the next segment has, are what a failed write left.
+fn scan(segment: &mut Segment, fs: &dyn Fs, limit: Option<u64>) -> io::Result<Scan> {
+    let (mut at, mut seq) = (segment.start, segment.seqs.start);
+    let reader = segment.reader(fs)?;
+    let mut scan = Scan { end: at, ..Scan::default() };
+    while let Some(placed) = reader.find(at, seq)? {
+        if placed.end() > reader.len || limit.is_some_and(|limit| placed.fixed.seq >= limit) {
+            break;
+        }
+        if placed.at > at {
+            scan.bad.push((at..placed.at, seq));
+        }
+        let header = reader.header(&placed)?;
+        let whole = header.is_some() && reader.check_body(&placed)?;
+        scan.frames.push(Seen { placed, ranges: header.map(|header| header.ranges).unwrap_or_default(), whole });
+        (at, seq) = (placed.end(), placed.fixed.seq + 1);
+    }
+    scan.end = at;
+    Ok(scan)
+}
+
+impl Scan {
+    /// Leaves out frames at the end that were never committed: of a group that is not whole, and in the last segment (no
+    /// `limit`) those that are damaged. A group whose numbers all lie below the limit was committed, whatever became of it.
+    fn cut_uncommitted(&mut self, limit: Option<u64>) {
+        loop {
+            while let Some(last) = self.frames.last() {
+                let committed = match limit {
+                    Some(limit) => last.placed.fixed.group().end <= limit,
+                    None => last.whole && last.placed.fixed.ends_group(),
+                };
+                if committed {
+                    break;
+                }
+                self.end = last.placed.at;
+                self.frames.pop();
+            }
+            self.bad.retain(|(span, _)| span.start < self.end);
+            // What is bad right before the cut goes with it.
+            match self.bad.pop_if(|(span, _)| span.end >= self.end) {
+                Some((span, _)) => self.end = span.start,
+                None => break,
+            }
+        }
+    }
+}
