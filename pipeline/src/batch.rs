@@ -293,6 +293,11 @@ impl<'a> RecordView<'a> {
         self.fields
     }
 
+    /// The fields that are the same for all records of the batch.
+    pub fn shared(&self) -> &'a Arc<Shared> {
+        &self.batch.shared
+    }
+
     /// The batch's bytes, which the fields point into.
     pub fn bytes(&self) -> &'a [u8] {
         &self.batch.bytes
