@@ -120,7 +120,7 @@ fn check_tree<R: Registry>(
 
     let nodes = sources.iter().map(|e| &e.node).chain(transforms.iter().map(|e| &e.node)).chain(sinks.iter().map(|e| &e.node));
     let graph = wiring::resolve(&nodes.cloned().collect::<Vec<_>>(), found);
-    found.rewrite(|text| variables.conceal(text));
+    variables.conceal_all(found);
     Some(Pipeline {
         base_dir,
         global: global?,
