@@ -112,7 +112,7 @@ impl Cli {
             },
             Command::Schema(args) => {
                 let schema = FileSchema::of::<Builtin>();
-                print(&if args.reference { config::reference::reference(&schema) } else { schema.to_text() })
+                print(&if args.reference { schema.reference() } else { schema.to_text() })
             }
         }
     }

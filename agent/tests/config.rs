@@ -365,7 +365,7 @@ fn a_report_never_shows_what_a_variable_holds() {
 
 #[test]
 fn the_reference_is_a_file_without_unknown_options_and_wrong_types() {
-    let reference = config::reference::reference(&FileSchema::of::<Sample>());
+    let reference = FileSchema::of::<Sample>().reference();
     let path = folder().join("sample_reference.txt");
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &reference).unwrap();

@@ -1,12 +1,12 @@
 //! The configuration: from one TOML file to a [`Pipeline`], or to all that is wrong with it.
 //!
 //! The types of the components say everything once: serde reads them, schemars makes of them the JSON schema, and of that
-//! come the checks with line and column ([`walk`]), the reference ([`reference`]) and the schema for editors. The order is
+//! come the checks with line and column (`walk`), the reference (`reference`) and the schema for editors. The order is
 //!
-//! 1. bytes → text → spanned tree, with all mistakes of syntax ([`document`]);
-//! 2. variables of the environment into the strings of the tree ([`variables`]);
-//! 3. each component beside its schema, then through serde, then through its own `check` ([`components`]);
-//! 4. `inputs` → [`Graph`] ([`wiring`]).
+//! 1. bytes → text → spanned tree, with all mistakes of syntax (`document`);
+//! 2. variables of the environment into the strings of the tree (`variables`);
+//! 3. each component beside its schema, then through serde, then through its own `check` (`components`);
+//! 4. `inputs` → [`Graph`] (`wiring`).
 //!
 //! No step stops at its first mistake, and a later one runs on what the earlier one left whole.
 
@@ -18,7 +18,7 @@ mod global;
 mod graph;
 mod number;
 mod pipeline;
-pub mod reference;
+mod reference;
 mod registry;
 mod schema;
 mod suggest;
