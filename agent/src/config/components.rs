@@ -39,6 +39,8 @@ pub struct Reader<'a> {
     pub variables: &'a Variables,
     /// The directory against which relative paths are resolved.
     pub base_dir: &'a Path,
+    /// The directory of the state, where it is known.
+    pub data_dir: Option<&'a Path>,
     /// What was found.
     pub found: &'a mut Diagnostics,
 }
@@ -163,7 +165,7 @@ impl<'a> Reader<'a> {
         let common: Option<C::Common> = self.deserialize(common, value.span(), path, whole);
         let own: Option<C> = self.deserialize(own, value.span(), path, whole);
         let (common, own) = (common?, own?);
-        let problems = own.check(&common, &Place { name, base_dir: self.base_dir });
+        let problems = own.check(&common, &Place { name, base_dir: self.base_dir, data_dir: self.data_dir });
         for problem in &problems {
             let (span, exact) = locate(&sound, &problem.path);
             if whole || (exact && !problem.path.is_empty()) {

@@ -111,7 +111,15 @@ fn check_tree<R: Registry>(
 
     let global = global(&mut root, &schema, &variables, found);
     let [sources, transforms, sinks] = schema.sections.as_slice() else { return None };
-    let mut reader = Reader { section: sources, definitions: &schema.definitions, variables: &variables, base_dir: &base_dir, found };
+    let data_dir = global.as_ref().and_then(|global| global.data_dir(&base_dir));
+    let mut reader = Reader {
+        section: sources,
+        definitions: &schema.definitions,
+        variables: &variables,
+        base_dir: &base_dir,
+        data_dir: data_dir.as_deref(),
+        found,
+    };
     let sources: Vec<Entry<R::Source>> = reader.read(&mut root);
     reader.section = transforms;
     let transforms: Vec<Entry<R::Transform>> = reader.read(&mut root);
