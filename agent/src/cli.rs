@@ -112,7 +112,7 @@ impl Cli {
             },
             Command::Schema(args) => {
                 let schema = FileSchema::of::<Builtin>();
-                print(&if args.reference { config::reference::reference(&schema) } else { schema.to_text() })
+                print(&if args.reference { schema.reference() } else { schema.to_text() })
             }
         }
     }
@@ -121,12 +121,13 @@ impl Cli {
 impl LogArgs {
     /// Starts the agent's own log.
     fn start(&self) -> anyhow::Result<()> {
+        // The libraries below say much that helps nobody; `skidder` stands for all crates whose names begin so.
         let level = match i16::from(self.verbose) - i16::from(self.quiet) {
             ..=-2 => "error",
             -1 => "warn",
             0 => "info",
-            1 => "debug",
-            2.. => "trace",
+            1 => "info,skidder=debug",
+            2.. => "info,skidder=trace",
         };
         let filter = self.log.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(level);
         let filter = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("`{filter}` is no filter for the log: {error}"))?;

@@ -331,6 +331,25 @@ fn a_variable_cannot_change_the_structure() {
     assert_eq!(elasticsearch.endpoints.all(), [("endpoints".to_owned(), "http://\"]\ntype = \"console")]);
 }
 
+/// A file in the middle of being written, or spoilt by a slip, gives a report and never a panic.
+#[test]
+fn spoilt_files_give_reports() {
+    let stride = std::env::var("STRIDE").ok().and_then(|stride| stride.parse().ok()).unwrap_or(23);
+    for name in ["valid.toml", "several.toml", "inline.toml", "thai.toml", "crlf.toml", "arrays.toml", "duplicate_tables.toml"] {
+        let bytes = std::fs::read(folder().join(name)).unwrap();
+        for at in (0..bytes.len()).step_by(stride) {
+            let mut without = bytes.clone();
+            without.remove(at);
+            let replaced = b"\"'[]{}=.\n#\\$*\xff".iter().map(|byte| [&bytes[..at], &[*byte], &bytes[at + 1..]].concat());
+            for spoilt in replaced.chain([without, bytes[..at].to_vec()]) {
+                let checked = config::check::<Sample>("spoilt.toml", &spoilt, PathBuf::new(), &environment);
+                assert_eq!(checked.pipeline.is_none(), checked.diagnostics.errors() > 0);
+                assert_eq!(checked.report(true).is_empty(), checked.diagnostics.iter().next().is_none());
+            }
+        }
+    }
+}
+
 #[test]
 fn more_components_than_any_pipeline_has_are_refused() {
     let transforms: String = (0..5000).map(|n| format!("[transforms.t{n}]\ntype = 'json'\ninputs = ['t{}']\n", n + 1)).collect();
@@ -346,7 +365,7 @@ fn a_report_never_shows_what_a_variable_holds() {
 
 #[test]
 fn the_reference_is_a_file_without_unknown_options_and_wrong_types() {
-    let reference = config::reference::reference(&FileSchema::of::<Sample>());
+    let reference = FileSchema::of::<Sample>().reference();
     let path = folder().join("sample_reference.txt");
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &reference).unwrap();

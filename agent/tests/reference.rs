@@ -4,13 +4,13 @@
 
 use std::path::Path;
 
-use skidder::config::{Builtin, FileSchema, reference};
+use skidder::config::{Builtin, FileSchema};
 
 #[test]
 fn generated_files_are_fresh() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/reference");
     let schema = FileSchema::of::<Builtin>();
-    let files = [("skidder.reference.toml", reference::reference(&schema)), ("skidder.schema.json", schema.to_text())];
+    let files = [("skidder.reference.toml", schema.reference()), ("skidder.schema.json", schema.to_text())];
     let stale: Vec<&str> = files
         .iter()
         .filter(|(name, text)| std::fs::read_to_string(folder.join(name)).ok().as_ref() != Some(text))

@@ -39,6 +39,8 @@ pub struct Reader<'a> {
     pub variables: &'a Variables,
     /// The directory against which relative paths are resolved.
     pub base_dir: &'a Path,
+    /// The directory of the state, where it is known.
+    pub data_dir: Option<&'a Path>,
     /// What was found.
     pub found: &'a mut Diagnostics,
 }
@@ -143,41 +145,49 @@ impl<'a> Reader<'a> {
         value.get_ref().as_array()?.iter().map(input).collect()
     }
 
-    /// The options as their types, if there was no mistake; what serde and the component itself find is reported.
+    /// The options as their types, if there was no mistake.
+    ///
+    /// Where there was one, the component is asked all the same what it thinks of the rest, so that a misspelt option does
+    /// not hide a bad expression beside it.
     fn options<C: Component>(&mut self, value: &Spanned<DeValue<'_>>, name: &str, path: &str) -> Option<(C::Common, C)> {
         let below = format!("{path}.");
-        let is_ours = |d: &Diagnostic| d.severity == Severity::Error && (d.key == path || d.key.starts_with(&below));
-        if self.found.iter().any(is_ours) {
-            return None;
-        }
-        let mut own = value.get_ref().as_table()?.clone();
+        let is_ours = |d: &&Diagnostic| d.severity == Severity::Error && (d.key == path || d.key.starts_with(&below));
+        let mistakes: Vec<Range<usize>> = self.found.iter().filter(is_ours).filter_map(|d| d.span.clone()).collect();
+        let whole = mistakes.is_empty();
+        let mut own = sound_part(value.get_ref().as_table()?, &mistakes);
+        let sound = Spanned::new(value.span(), DeValue::Table(own.clone()));
         let mut common = DeTable::new();
         for name in &self.section.common {
             if let Some((key, value)) = own.remove_entry(name.as_str()) {
                 common.insert(key, value);
             }
         }
-        let common: Option<C::Common> = self.deserialize(common, value.span(), path);
-        let own: Option<C> = self.deserialize(own, value.span(), path);
+        let common: Option<C::Common> = self.deserialize(common, value.span(), path, whole);
+        let own: Option<C> = self.deserialize(own, value.span(), path, whole);
         let (common, own) = (common?, own?);
-        let problems = own.check(&common, &Place { name, base_dir: self.base_dir });
+        let problems = own.check(&common, &Place { name, base_dir: self.base_dir, data_dir: self.data_dir });
         for problem in &problems {
-            let key = problem.path.iter().fold(path.to_owned(), |path, key| join(&path, key));
-            let mut error = Diagnostic::error(key, locate(value, &problem.path), &problem.message);
-            error.help.extend(problem.help.clone());
-            self.found.push(error);
+            let (span, exact) = locate(&sound, &problem.path);
+            if whole || (exact && !problem.path.is_empty()) {
+                let key = problem.path.iter().fold(path.to_owned(), |path, key| join(&path, key));
+                let mut error = Diagnostic::error(key, span, &problem.message);
+                error.help.extend(problem.help.clone());
+                self.found.push(self.variables.conceal(error));
+            }
         }
-        problems.is_empty().then_some((common, own))
+        (whole && problems.is_empty()).then_some((common, own))
     }
 
-    fn deserialize<T: DeserializeOwned>(&mut self, table: DeTable<'_>, span: Range<usize>, path: &str) -> Option<T> {
+    fn deserialize<T: DeserializeOwned>(&mut self, table: DeTable<'_>, span: Range<usize>, path: &str, report: bool) -> Option<T> {
         let value = Spanned::new(span.clone(), DeValue::Table(table));
         match T::deserialize(ValueDeserializer::from(value)) {
             Ok(value) => Some(value),
-            Err(error) => {
-                self.found.push(Diagnostic::error(path, error.span().unwrap_or(span), error.message()));
+            Err(error) if report => {
+                let error = Diagnostic::error(path, error.span().unwrap_or(span), error.message());
+                self.found.push(self.variables.conceal(error));
                 None
             }
+            Err(_) => None,
         }
     }
 
@@ -187,13 +197,33 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Where the value at `path` below `value` stands, or the nearest table or array on the way to it that is there.
-fn locate(value: &Spanned<DeValue<'_>>, path: &[String]) -> Range<usize> {
-    let Some((key, rest)) = path.split_first() else { return value.span() };
+/// Where the value at `path` below `value` stands, and whether it is there; or else the nearest table or array on the way.
+fn locate(value: &Spanned<DeValue<'_>>, path: &[String]) -> (Range<usize>, bool) {
+    let Some((key, rest)) = path.split_first() else { return (value.span(), true) };
     let next = match value.get_ref() {
         DeValue::Table(table) => table.get(key.as_str()),
         DeValue::Array(array) => key.parse::<usize>().ok().and_then(|index| array.get(index)),
         _ => None,
     };
-    next.map_or_else(|| value.span(), |next| locate(next, rest))
+    next.map_or_else(|| (value.span(), false), |next| locate(next, rest))
+}
+
+/// The table without the entries that have a mistake. Arrays go as a whole, so that the indices of others stay right.
+fn sound_part<'i>(table: &DeTable<'i>, mistakes: &[Range<usize>]) -> DeTable<'i> {
+    let entries = table.iter().filter(|(key, _)| !mistakes.contains(&key.span()));
+    entries.filter_map(|(key, value)| Some((key.clone(), sound_value(value, mistakes)?))).collect()
+}
+
+fn sound_value<'i>(value: &Spanned<DeValue<'i>>, mistakes: &[Range<usize>]) -> Option<Spanned<DeValue<'i>>> {
+    let span = value.span();
+    if mistakes.contains(&span) {
+        return None;
+    }
+    let sound = match value.get_ref() {
+        DeValue::Table(table) => DeValue::Table(sound_part(table, mistakes)),
+        DeValue::Array(array) => DeValue::Array(array.iter().map(|element| sound_value(element, mistakes)).collect::<Option<_>>()?),
+        // A mistake may be in a part of a text: a variable.
+        scalar => mistakes.iter().all(|mistake| !span.contains(&mistake.start)).then(|| scalar.clone())?,
+    };
+    Some(Spanned::new(span, sound))
 }

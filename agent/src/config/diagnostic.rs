@@ -69,6 +69,13 @@ impl Diagnostic {
         Diagnostic { absence: true, ..self }
     }
 
+    /// The same with message and advice changed.
+    pub fn rewrite(mut self, change: impl Fn(&str) -> String) -> Diagnostic {
+        self.message = change(&self.message);
+        self.help.iter_mut().for_each(|help| *help = change(help));
+        self
+    }
+
     fn group<'a>(&'a self, file: &'a SourceText) -> Group<'a> {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
@@ -160,12 +167,9 @@ impl Diagnostics {
         self.list.sort_by_key(|d| d.span.as_ref().map_or((usize::MAX, usize::MAX), |span| (span.start, span.end)));
     }
 
-    /// Changes every message and line of advice.
-    pub fn rewrite(&mut self, change: impl Fn(&str) -> String) {
-        for diagnostic in &mut self.list {
-            diagnostic.message = change(&diagnostic.message);
-            diagnostic.help.iter_mut().for_each(|help| *help = change(help));
-        }
+    /// Puts what `change` makes of each in its place.
+    pub fn replace(&mut self, change: impl FnMut(Diagnostic) -> Diagnostic) {
+        self.list = std::mem::take(&mut self.list).into_iter().map(change).collect();
     }
 
     /// Drops those that `keep` refuses.

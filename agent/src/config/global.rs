@@ -1,6 +1,6 @@
 //! The options of the agent as a whole, at the top of the file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,4 +14,11 @@ pub struct Global {
     /// the beginning. A relative path is resolved against the directory of the configuration file.
     #[schemars(example = "/var/lib/skidder", length(min = 1))]
     pub data_dir: Option<PathBuf>,
+}
+
+impl Global {
+    /// The directory of the state, for a file that stands in `base_dir`.
+    pub fn data_dir(&self, base_dir: &Path) -> Option<PathBuf> {
+        self.data_dir.as_ref().map(|dir| base_dir.join(dir))
+    }
 }

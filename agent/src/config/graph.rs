@@ -84,7 +84,13 @@ impl Graph {
     /// The ways from a node to the sinks, in the order in which a walk takes them that goes to a node's outputs in the
     /// order of their numbers. The number of a route is part of the ids of its records.
     pub fn routes(&self, from: NodeId) -> Vec<Route> {
-        let mut walk = RouteWalk { graph: self, taken: vec![0; self.counts[2]], transforms: Vec::new(), routes: Vec::new() };
+        // Without the nodes from which no sink is reached, so that every step of the walk is a part of some route.
+        let mut useful = vec![false; self.inputs.len()];
+        for node in self.order.iter().rev() {
+            useful[node.0] = self.kind(*node).0 == Kind::Sink || self.outputs(*node).iter().any(|output| useful[output.0]);
+        }
+        let (taken, transforms, routes) = (vec![0; self.counts[2]], Vec::new(), Vec::new());
+        let mut walk = RouteWalk { graph: self, useful, taken, transforms, routes };
         walk.visit(from);
         walk.routes
     }
@@ -112,6 +118,7 @@ impl Graph {
 
 struct RouteWalk<'a> {
     graph: &'a Graph,
+    useful: Vec<bool>,
     taken: Vec<usize>,
     transforms: Vec<usize>,
     routes: Vec<Route>,
@@ -119,6 +126,9 @@ struct RouteWalk<'a> {
 
 impl RouteWalk<'_> {
     fn visit(&mut self, node: NodeId) {
+        if !self.useful[node.0] {
+            return;
+        }
         let graph = self.graph;
         let (kind, index) = graph.kind(node);
         match kind {
@@ -190,7 +200,7 @@ mod tests {
 
     #[test]
     fn counts_routes_without_walking_them() {
-        // Sixty diamonds in a row: 2^60 ways.
+        // Sixty diamonds in a row: 2^60 ways to the first sink, which is refused elsewhere.
         let mut edges = Vec::new();
         let mut last = 0;
         for diamond in 0..60 {
@@ -198,7 +208,10 @@ mod tests {
             edges.extend([(last, first), (last, first + 1), (first, first + 2), (first + 1, first + 2)]);
             last = first + 2;
         }
-        edges.push((last, 181));
-        assert_eq!(graph([1, 180, 1], &edges).unwrap().route_counts(NodeId(0)), [1 << 60]);
+        let to_sink: Vec<_> = edges.iter().copied().chain([(last, 181), (1, 182)]).collect();
+        assert_eq!(graph([1, 180, 2], &to_sink).unwrap().route_counts(NodeId(0)), [1 << 60, 1]);
+        // As many ways to nowhere cost nothing.
+        let nowhere: Vec<_> = edges.into_iter().chain([(1, 181)]).collect();
+        assert_eq!(graph([1, 180, 1], &nowhere).unwrap().routes(NodeId(0)).len(), 1);
     }
 }

@@ -1,12 +1,12 @@
 //! The configuration: from one TOML file to a [`Pipeline`], or to all that is wrong with it.
 //!
 //! The types of the components say everything once: serde reads them, schemars makes of them the JSON schema, and of that
-//! come the checks with line and column ([`walk`]), the reference ([`reference`]) and the schema for editors. The order is
+//! come the checks with line and column (`walk`), the reference (`reference`) and the schema for editors. The order is
 //!
-//! 1. bytes → text → spanned tree, with all mistakes of syntax ([`document`]);
-//! 2. variables of the environment into the strings of the tree ([`variables`]);
-//! 3. each component beside its schema, then through serde, then through its own `check` ([`components`]);
-//! 4. `inputs` → [`Graph`] ([`wiring`]).
+//! 1. bytes → text → spanned tree, with all mistakes of syntax (`document`);
+//! 2. variables of the environment into the strings of the tree (`variables`);
+//! 3. each component beside its schema, then through serde, then through its own `check` (`components`);
+//! 4. `inputs` → [`Graph`] (`wiring`).
 //!
 //! No step stops at its first mistake, and a later one runs on what the earlier one left whole.
 
@@ -18,7 +18,7 @@ mod global;
 mod graph;
 mod number;
 mod pipeline;
-pub mod reference;
+mod reference;
 mod registry;
 mod schema;
 mod suggest;
@@ -111,7 +111,15 @@ fn check_tree<R: Registry>(
 
     let global = global(&mut root, &schema, &variables, found);
     let [sources, transforms, sinks] = schema.sections.as_slice() else { return None };
-    let mut reader = Reader { section: sources, definitions: &schema.definitions, variables: &variables, base_dir: &base_dir, found };
+    let data_dir = global.as_ref().and_then(|global| global.data_dir(&base_dir));
+    let mut reader = Reader {
+        section: sources,
+        definitions: &schema.definitions,
+        variables: &variables,
+        base_dir: &base_dir,
+        data_dir: data_dir.as_deref(),
+        found,
+    };
     let sources: Vec<Entry<R::Source>> = reader.read(&mut root);
     reader.section = transforms;
     let transforms: Vec<Entry<R::Transform>> = reader.read(&mut root);
@@ -120,7 +128,7 @@ fn check_tree<R: Registry>(
 
     let nodes = sources.iter().map(|e| &e.node).chain(transforms.iter().map(|e| &e.node)).chain(sinks.iter().map(|e| &e.node));
     let graph = wiring::resolve(&nodes.cloned().collect::<Vec<_>>(), found);
-    found.rewrite(|text| variables.conceal(text));
+    variables.conceal_all(found);
     Some(Pipeline {
         base_dir,
         global: global?,

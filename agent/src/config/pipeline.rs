@@ -43,7 +43,7 @@ impl<R: Registry> Pipeline<R> {
 
     /// The directory of the state, if the file names one.
     pub fn data_dir(&self) -> Option<PathBuf> {
-        self.global.data_dir.as_ref().map(|dir| self.resolve(dir))
+        self.global.data_dir(&self.base_dir)
     }
 
     /// The components and what feeds them, a line each.

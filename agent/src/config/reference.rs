@@ -14,19 +14,21 @@ const MAX_DEPTH: usize = 4;
 /// Comments are wrapped at this width.
 const MAX_LINE_CHARS: usize = 110;
 
-/// Every option with its documentation, type and default, as TOML that can be read back.
-pub fn reference(schema: &FileSchema) -> String {
-    let mut writer = Writer { definitions: &schema.definitions, out: String::new(), input: String::new() };
-    writer.comment(
-        "Every option of Skidder, with its type and default. Made by `skidder schema --reference` from the types in the code: do not \
-         edit it, and do not run it as it is. A component's name (`file_source`) is free; its `type` is not. An option that \
-         begins with `#` has no default: without it, it is off or decided at run time.",
-    );
-    writer.table("", &schema.global, &Table { live: true, default: None, depth: 0 });
-    for section in &schema.sections {
-        writer.section(section);
+impl FileSchema {
+    /// Every option with its documentation, type and default, as TOML that can be read back.
+    pub fn reference(&self) -> String {
+        let mut writer = Writer { definitions: &self.definitions, out: String::new(), input: String::new() };
+        writer.comment(
+            "Every option of Skidder, with its type and default. Made by `skidder schema --reference` from the types in the code: do not \
+             edit it, and do not run it as it is. A component's name (`file_source`) is free; its `type` is not. An option that \
+             begins with `#` has no default: without it, it is off or decided at run time.",
+        );
+        writer.table("", &self.global, &Table { live: true, default: None, depth: 0 });
+        for section in &self.sections {
+            writer.section(section);
+        }
+        format!("{}\n", writer.out.trim_end())
     }
-    format!("{}\n", writer.out.trim_end())
 }
 
 struct Writer<'a> {

@@ -56,6 +56,8 @@ pub struct Place<'a> {
     pub name: &'a str,
     /// The directory against which relative paths are resolved.
     pub base_dir: &'a Path,
+    /// The directory of the state, if the file names one, and its name has no mistake.
+    pub data_dir: Option<&'a Path>,
 }
 
 /// A list of components: one type for each kind. Tests have their own.

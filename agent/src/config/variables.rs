@@ -44,10 +44,16 @@ impl Variables {
         root.iter_mut().for_each(|(_, value)| self.put(value));
     }
 
-    /// A text in which the values of variables are replaced by their names: they may be secrets, and a mistake may put
+    /// The diagnostic with the names of variables in the place of their values: these may be secrets, and a mistake may put
     /// them where a message quotes them.
-    pub fn conceal(&self, text: &str) -> String {
-        self.values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(value, &format!("${{{name}}}")))
+    pub fn conceal(&self, diagnostic: Diagnostic) -> Diagnostic {
+        diagnostic
+            .rewrite(|text| self.values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(value, &format!("${{{name}}}"))))
+    }
+
+    /// The same for all that are about strings made of variables.
+    pub fn conceal_all(&self, found: &mut Diagnostics) {
+        found.replace(|d| if d.span.as_ref().is_some_and(|span| self.made(span)) { self.conceal(d) } else { d });
     }
 
     /// Whether the string that starts there was made of a variable, so that it may stand for a number.
