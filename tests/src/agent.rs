@@ -56,7 +56,12 @@ pub fn build(directory: &Path) -> Result<PathBuf, String> {
 /// A command that runs the agent in `directory` with an environment of its own: nothing that would change its log, its
 /// colours or the way to a store on loopback.
 pub fn command(directory: &Path) -> Result<Command, String> {
-    let mut command = Command::new(binary()?);
+    Ok(command_of(binary()?, directory))
+}
+
+/// The same for a program that is given.
+pub fn command_of(binary: &Path, directory: &Path) -> Command {
+    let mut command = Command::new(binary);
     command.current_dir(directory).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy().to_ascii_lowercase();
@@ -65,7 +70,7 @@ pub fn command(directory: &Path) -> Result<Command, String> {
             command.env_remove(name);
         }
     }
-    Ok(command)
+    command
 }
 
 /// A run of the agent. Killed when dropped.
