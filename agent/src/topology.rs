@@ -1,6 +1,7 @@
 //! The wiring: a checked configuration becomes one worker and a delivery for each sink.
 
-use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
@@ -15,13 +16,21 @@ use skidder_pipeline::problem::Problem;
 use skidder_pipeline::queue::Queue;
 use skidder_pipeline::run::{Control, Edge, Feed, Node, Outlet, Program, Worker};
 use skidder_pipeline::source::{Held, SinkSet};
-use skidder_pipeline::stats::{SinkStats, SourceStats, Stats};
+use skidder_pipeline::stats::Stats;
+use skidder_sinks::common::BufferSettings;
 use skidder_sinks::{SinkContext, SinkParts};
 
 use crate::config::graph::NodeId;
 use crate::config::{Builtin, Kind, Pipeline};
 use crate::sources::SourceContext;
 use crate::state::{State, random_bytes};
+
+/// The bytes of one sink's frames that are kept in memory beside the disk; older ones are read back when their turn comes.
+/// A few frames, so that a store that keeps up never causes a read.
+const FRAMES_IN_MEMORY_BYTES: u64 = 8 << 20;
+
+/// Called when the reader of the standard output has gone.
+pub type OnOutputClosed = Arc<dyn Fn() + Send + Sync>;
 
 /// What a configuration becomes.
 pub struct Topology {
@@ -38,8 +47,9 @@ pub struct Topology {
 }
 
 /// Builds everything and recovers what the buffers hold. Has to run inside the tokio runtime of the deliveries.
-pub fn build(pipeline: &Pipeline<Builtin>, state: &State, once: bool, clock: Arc<dyn Clock>) -> anyhow::Result<Topology> {
+pub fn build(pipeline: &Pipeline<Builtin>, state: &State, once: bool, clock: Arc<dyn Clock>, on_output_closed: &OnOutputClosed) -> anyhow::Result<Topology> {
     let control = Control::new();
+    let new_sinks = new_sinks(pipeline, state);
     let stats = Arc::new(new_stats(pipeline));
     let run = random_bytes().context("cannot get random bytes from the kernel")?;
     let mut outlets = Vec::new();
@@ -47,8 +57,7 @@ pub fn build(pipeline: &Pipeline<Builtin>, state: &State, once: bool, clock: Arc
     let mut queues = Vec::new();
     for named in &pipeline.sinks {
         let name: Arc<str> = named.name.as_str().into();
-        let context = SinkContext::new(name.clone(), pipeline.base_dir.clone());
-        let parts = named.config.build(&context).map_err(|problems| not_built("sink", &name, &problems))?;
+        let parts = named.config.build(&sink_context(pipeline, &named.name, on_output_closed)).map_err(|problems| not_built("sink", &name, &problems))?;
         let queue = open_queue(&name, &parts, state, &control, &stats, &*clock)?;
         let scope = FrameScope::new(state.epoch(), name.clone(), run);
         outlets.push(Outlet::new(parts.sink.encoder(), Bodies::new(parts.compression, parts.limits), scope, queue.clone()));
@@ -58,13 +67,14 @@ pub fn build(pipeline: &Pipeline<Builtin>, state: &State, once: bool, clock: Arc
             sink: parts.sink,
             transport: parts.transport,
             queue: queue.clone(),
-            options: parts.request,
+            options: parts.delivery,
             clock: clock.clone(),
             chance: Box::new(SplitMix(u64::from_le_bytes(first_eight(&random_bytes()?)))),
         });
         queues.push(queue);
     }
-    let feeds = feeds(pipeline, state, once, &clock, &control, &stats, &queues)?;
+    let around = Around { state, once, clock: &clock, control: &control, stats: &stats, new_sinks };
+    let feeds = feeds(pipeline, &queues, &around)?;
     let worker = Worker::new(feeds, outlets, clock, stats.clone(), control.clone());
     Ok(Topology { worker, control, deliveries, queues, stats })
 }
@@ -75,7 +85,8 @@ fn new_stats(pipeline: &Pipeline<Builtin>) -> Stats {
 
 fn open_queue(name: &str, parts: &SinkParts, state: &State, control: &Arc<Control>, stats: &Stats, clock: &dyn Clock) -> anyhow::Result<Arc<Queue>> {
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
-    let options = BufferOptions { dir: state.dir().join(format!("sink-{name}")), ..parts.buffer.clone() };
+    let BufferSettings { disk, max_bytes, when_full, sync_after } = parts.buffer;
+    let options = BufferOptions { disk, dir: sink_dir(state, name), max_bytes, when_full, sync_after, memory_bytes: FRAMES_IN_MEMORY_BYTES };
     let (buffer, recovered) = SinkBuffer::open(fs, options, state.epoch(), clock.now());
     if recovered.frames > 0 || recovered.damaged_frames > 0 || recovered.torn_bytes > 0 {
         tracing::info!(
@@ -94,31 +105,59 @@ fn open_queue(name: &str, parts: &SinkParts, state: &State, control: &Arc<Contro
     Ok(Arc::new(Queue::new(buffer, Arc::new(move || control.wake()), stats)))
 }
 
-fn feeds(
-    pipeline: &Pipeline<Builtin>,
-    state: &State,
+/// The directory of a sink's buffer and positions.
+fn sink_dir(state: &State, name: &str) -> PathBuf {
+    state.dir().join(format!("sink-{name}"))
+}
+
+/// The sinks that this state directory has never met, though it has met others: they begin where the others are.
+fn new_sinks(pipeline: &Pipeline<Builtin>, state: &State) -> SinkSet {
+    let known: Vec<bool> = pipeline.sinks.iter().map(|named| sink_dir(state, &named.name).exists()).collect();
+    if !known.contains(&true) {
+        return SinkSet::default();
+    }
+    known.iter().enumerate().filter(|(_, known)| !**known).fold(SinkSet::default(), |set, (index, _)| set.or(SinkSet::only(index)))
+}
+
+fn sink_context(pipeline: &Pipeline<Builtin>, name: &str, on_output_closed: &OnOutputClosed) -> SinkContext {
+    SinkContext {
+        name: name.to_owned(),
+        base_dir: pipeline.base_dir.clone(),
+        data_dir: pipeline.data_dir(),
+        stdout_is_terminal: std::io::stdout().is_terminal(),
+        stderr_is_terminal: std::io::stderr().is_terminal(),
+        output_closed: Some(on_output_closed.clone()),
+    }
+}
+
+/// What all sources are given.
+struct Around<'a> {
+    state: &'a State,
     once: bool,
-    clock: &Arc<dyn Clock>,
-    control: &Arc<Control>,
-    stats: &Stats,
-    queues: &[Arc<Queue>],
-) -> anyhow::Result<Vec<Feed>> {
+    clock: &'a Arc<dyn Clock>,
+    control: &'a Arc<Control>,
+    stats: &'a Stats,
+    new_sinks: SinkSet,
+}
+
+fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_>) -> anyhow::Result<Vec<Feed>> {
     let held: Arc<dyn Held> = Arc::new(Positions(queues.to_vec()));
     let mut feeds = Vec::new();
     for (node, named) in pipeline.graph.nodes(Kind::Source).zip(&pipeline.sources) {
         let program = program(pipeline, node, &mut vec![0; pipeline.sinks.len()])?;
-        let stats = stats.sources.get(&named.name).cloned().unwrap_or_default();
-        let control = control.clone();
+        let stats = around.stats.sources.get(&named.name).cloned().unwrap_or_default();
+        let control = around.control.clone();
         let source = named.config.build(SourceContext {
-            name: named.name.as_str().into(),
+            name: named.name.clone(),
             base_dir: pipeline.base_dir.clone(),
             sinks: program.sinks(),
+            new_sinks: around.new_sinks.and(program.sinks()),
             held: held.clone(),
             stats: stats.clone(),
-            clock: clock.clone(),
-            state_dir: state.dir().join(format!("source-{}", named.name)),
-            epoch: state.epoch(),
-            once,
+            clock: around.clock.clone(),
+            state_dir: around.state.dir().join(format!("source-{}", named.name)),
+            epoch: around.state.epoch(),
+            once: around.once,
             wake: Arc::new(move || control.wake()),
         });
         let source = source.with_context(|| format!("source `{}` cannot start", named.name))?;

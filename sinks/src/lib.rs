@@ -55,6 +55,8 @@ impl SinkConfig {
 pub struct SinkContext {
     /// The sink's name in the configuration.
     pub name: String,
+    /// Where relative paths start: the directory of the configuration file.
+    pub base_dir: PathBuf,
     /// Where state is kept. `None` where each run starts from the beginning.
     pub data_dir: Option<PathBuf>,
     /// Whether the standard output is a terminal.

@@ -6,6 +6,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use skidder_pipeline::problem::Problem;
+use skidder_sinks::{SinkConfig, SinkContext};
+use skidder_transforms::TransformConfig;
+
+use crate::sources::SourceConfig;
 
 /// The three kinds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -92,57 +96,32 @@ pub struct SinkCommon {
 pub struct Builtin;
 
 impl Registry for Builtin {
-    type Source = placeholder::SourceConfig;
-    type Transform = placeholder::TransformConfig;
-    type Sink = placeholder::SinkConfig;
+    type Source = SourceConfig;
+    type Transform = TransformConfig;
+    type Sink = SinkConfig;
 }
 
-/// Stands in until the crates of the components are wired in.
-mod placeholder {
-    use super::*;
+impl Component for SourceConfig {
+    type Common = SourceCommon;
 
-    /// Sources.
-    #[derive(Clone, Debug, Deserialize, JsonSchema)]
-    #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-    pub enum SourceConfig {
-        /// Reads lines from the standard input.
-        Stdin {},
+    fn check(&self, _: &SourceCommon, _: &Place<'_>) -> Vec<Problem> {
+        SourceConfig::check(self)
     }
+}
 
-    impl Component for SourceConfig {
-        type Common = SourceCommon;
-        fn check(&self, _: &SourceCommon, _: &Place<'_>) -> Vec<Problem> {
-            Vec::new()
-        }
+impl Component for TransformConfig {
+    type Common = TransformCommon;
+
+    fn check(&self, _: &TransformCommon, _: &Place<'_>) -> Vec<Problem> {
+        self.build().err().unwrap_or_default()
     }
+}
 
-    /// Transforms.
-    #[derive(Clone, Debug, Deserialize, JsonSchema)]
-    #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-    pub enum TransformConfig {
-        /// Changes nothing.
-        Nothing {},
-    }
+impl Component for SinkConfig {
+    type Common = SinkCommon;
 
-    impl Component for TransformConfig {
-        type Common = TransformCommon;
-        fn check(&self, _: &TransformCommon, _: &Place<'_>) -> Vec<Problem> {
-            Vec::new()
-        }
-    }
-
-    /// Sinks.
-    #[derive(Clone, Debug, Deserialize, JsonSchema)]
-    #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-    pub enum SinkConfig {
-        /// Counts records and forgets them.
-        Blackhole {},
-    }
-
-    impl Component for SinkConfig {
-        type Common = SinkCommon;
-        fn check(&self, _: &SinkCommon, _: &Place<'_>) -> Vec<Problem> {
-            Vec::new()
-        }
+    fn check(&self, _: &SinkCommon, place: &Place<'_>) -> Vec<Problem> {
+        let context = SinkContext { name: place.name.to_owned(), base_dir: place.base_dir.to_owned(), ..SinkContext::default() };
+        self.build(&context).err().unwrap_or_default()
     }
 }

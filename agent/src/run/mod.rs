@@ -19,12 +19,12 @@ use skidder_pipeline::run::Worker;
 use skidder_pipeline::stats::Stats;
 use skidder_pipeline::{delivery, run};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
 use crate::config::{Builtin, Pipeline};
 use crate::state::State;
-use crate::topology::{self, Topology};
+use crate::topology::{self, OnOutputClosed, Topology};
 use summary::Progress;
 
 /// How long a stop by signal waits for the stores. Below Kubernetes' 30 s between SIGTERM and SIGKILL; what is not
@@ -68,7 +68,10 @@ struct Outcome {
 async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &RunOptions) -> anyhow::Result<Outcome> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut signals = Signals::new()?;
-    let Topology { worker, control, deliveries, queues, stats } = topology::build(pipeline, state, options.once, clock.clone())?;
+    let output_closed = Arc::new(Notify::new());
+    let on_output_closed = output_closed.clone();
+    let on_output_closed: OnOutputClosed = Arc::new(move || on_output_closed.notify_one());
+    let Topology { worker, control, deliveries, queues, stats } = topology::build(pipeline, state, options.once, clock.clone(), &on_output_closed)?;
     let (drain, drain_signal) = delivery::control();
     let mut delivering = JoinSet::new();
     for delivery in deliveries {
@@ -89,6 +92,7 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
                 None => break,
             },
             () = signals.next() => end.signalled(),
+            () = output_closed.notified() => end.signalled(),
             () = end.timed_out() => end.give_up(),
             () = progress.tick() => progress.update(&stats),
         }
