@@ -1,5 +1,7 @@
 //! What the types say about the file: the JSON schema of each component, and of the file as a whole.
 
+use std::collections::HashSet;
+
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -84,6 +86,27 @@ impl FileSchema {
             "additionalProperties": false,
             "$defs": self.definitions.0,
         })
+    }
+}
+
+impl FileSchema {
+    /// The keys that choose between tables: `type`, and those of tagged enums further down.
+    pub fn tags(&self) -> HashSet<String> {
+        let mut tags = HashSet::new();
+        let types = self.sections.iter().flat_map(|section| &section.types).map(|of_type| &of_type.schema);
+        types.chain([&self.definitions.0]).for_each(|schema| collect_tags(schema, &mut tags));
+        tags
+    }
+}
+
+fn collect_tags(schema: &Object, tags: &mut HashSet<String>) {
+    tags.extend(properties(schema).filter(|(_, property)| property.get("const").is_some()).map(|(name, _)| name.clone()));
+    for part in schema.values() {
+        match part {
+            Value::Object(object) => collect_tags(object, tags),
+            Value::Array(array) => array.iter().filter_map(Value::as_object).for_each(|object| collect_tags(object, tags)),
+            _ => {}
+        }
     }
 }
 
