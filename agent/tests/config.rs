@@ -195,6 +195,9 @@ struct Elasticsearch {
     trace_ratio: f64,
     /// The most that waits.
     max_size: Option<ByteSize>,
+    /// The answers that are successes.
+    #[serde(default)]
+    success: Vec<Answer>,
     /// How long to wait for an answer.
     #[serde(default)]
     timeout: ByteSize,
@@ -223,6 +226,15 @@ impl JsonSchema for ByteSize {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({ "type": "string" })
     }
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    /// The record is new.
+    Created,
+    /// It was there.
+    Conflict,
 }
 
 /// One or several.

@@ -146,6 +146,16 @@ impl Definitions {
         out
     }
 
+    /// What a type that a property refers to says of itself, where it takes more than one kind of value.
+    pub fn doc_of_choice(&self, property: &Value) -> Option<&str> {
+        let any = property.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+        let reference = [property].into_iter().chain(any).find_map(|schema| schema.get("$ref")?.as_str()?.strip_prefix("#/$defs/"))?;
+        let definition = self.0.get(reference)?;
+        let of_any = definition.get("anyOf").or(definition.get("oneOf"))?.as_array()?;
+        let is_plain = of_any.iter().all(|schema| schema.get("const").is_none() && schema.get("properties").is_none());
+        definition.get("description")?.as_str().filter(|_| is_plain)
+    }
+
     fn spread(&self, schema: &Value, depth: usize) -> Vec<Object> {
         let Some(mut base) = schema.as_object().cloned() else {
             return vec![Object::new()];
