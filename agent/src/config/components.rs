@@ -5,12 +5,13 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, join};
 use super::expected::with_article;
 use super::registry::{Component, Kind, Place};
-use super::schema::{Definitions, Section, Type};
+use super::schema::{FileSchema, Section, Type};
+use super::sound::{blame, from_table, locate, sound_part};
 use super::suggest::{closest, did_you_mean, list};
 use super::variables::Variables;
 use super::walk::Walk;
@@ -31,10 +32,10 @@ pub struct Entry<C: Component> {
 
 /// Reads the components of one section.
 pub struct Reader<'a> {
-    /// The schemas of its types.
+    /// The schemas of the file.
+    pub schema: &'a FileSchema,
+    /// Those of its types.
     pub section: &'a Section,
-    /// What these refer to.
-    pub definitions: &'a Definitions,
     /// The variables of the file.
     pub variables: &'a Variables,
     /// The directory against which relative paths are resolved.
@@ -81,7 +82,7 @@ impl<'a> Reader<'a> {
         }
         let schema = self.type_of(table, span.clone(), &path);
         if let Some(schema) = schema {
-            Walk { definitions: self.definitions, variables: self.variables, found: self.found }.table(
+            Walk { definitions: &self.schema.definitions, variables: self.variables, found: self.found }.table(
                 table,
                 span.clone(),
                 &schema.schema,
@@ -153,17 +154,18 @@ impl<'a> Reader<'a> {
         let below = format!("{path}.");
         let is_ours = |d: &&Diagnostic| d.severity == Severity::Error && (d.key == path || d.key.starts_with(&below));
         let mistakes: Vec<Range<usize>> = self.found.iter().filter(is_ours).filter_map(|d| d.span.clone()).collect();
-        let whole = mistakes.is_empty();
-        let mut own = sound_part(value.get_ref().as_table()?, &mistakes);
-        let sound = Spanned::new(value.span(), DeValue::Table(own.clone()));
+        let mut whole = mistakes.is_empty();
+        let sound = sound_part(value.get_ref().as_table()?, &mistakes);
+        let mut own = sound.clone();
+        let sound = Spanned::new(value.span(), DeValue::Table(sound));
         let mut common = DeTable::new();
         for name in &self.section.common {
             if let Some((key, value)) = own.remove_entry(name.as_str()) {
                 common.insert(key, value);
             }
         }
-        let common: Option<C::Common> = self.deserialize(common, value.span(), path, whole);
-        let own: Option<C> = self.deserialize(own, value.span(), path, whole);
+        let common: Option<C::Common> = self.deserialize(common, value.span(), path, &mut whole);
+        let own: Option<C> = self.deserialize(own, value.span(), path, &mut whole);
         let (common, own) = (common?, own?);
         let problems = own.check(&common, &Place { name, base_dir: self.base_dir, data_dir: self.data_dir });
         for problem in &problems {
@@ -178,16 +180,23 @@ impl<'a> Reader<'a> {
         (whole && problems.is_empty()).then_some((common, own))
     }
 
-    fn deserialize<T: DeserializeOwned>(&mut self, table: DeTable<'_>, span: Range<usize>, path: &str, report: bool) -> Option<T> {
-        let value = Spanned::new(span.clone(), DeValue::Table(table));
-        match T::deserialize(ValueDeserializer::from(value)) {
-            Ok(value) => Some(value),
-            Err(error) if report => {
-                let error = Diagnostic::error(path, error.span().unwrap_or(span), error.message());
-                self.found.push(self.variables.conceal(error));
-                None
+    /// The table as its type. What serde refuses is reported and left out, as long as something is left that it takes;
+    /// `whole` is then false. Where it is false already, an option may be missing that was left out before.
+    fn deserialize<T: DeserializeOwned>(&mut self, mut table: DeTable<'_>, span: Range<usize>, path: &str, whole: &mut bool) -> Option<T> {
+        loop {
+            let error = match from_table::<T>(&table, &span) {
+                Ok(value) => return Some(value),
+                Err(error) => error,
+            };
+            // What is missing is nobody's fault that is there; the walk has seen it, or it was left out.
+            let is_missing = error.message().starts_with("missing field");
+            let blamed = (!is_missing).then(|| blame::<T>(&table, &span, path, error.message(), &self.schema.tags())).flatten();
+            if blamed.is_some() || *whole {
+                let (key, at) = blamed.as_ref().map_or((path, span.clone()), |entry| (&*entry.path, entry.value.clone()));
+                self.found.push(self.variables.conceal(Diagnostic::error(key, at, error.message())));
             }
-            Err(_) => None,
+            *whole = false;
+            table = sound_part(&table, &[blamed?.key]);
         }
     }
 
@@ -195,35 +204,4 @@ impl<'a> Reader<'a> {
         let kind = self.section.kind;
         format!("each {} has a table with a name: `[{}.my_{}]`", kind.singular(), kind.section(), kind.singular())
     }
-}
-
-/// Where the value at `path` below `value` stands, and whether it is there; or else the nearest table or array on the way.
-fn locate(value: &Spanned<DeValue<'_>>, path: &[String]) -> (Range<usize>, bool) {
-    let Some((key, rest)) = path.split_first() else { return (value.span(), true) };
-    let next = match value.get_ref() {
-        DeValue::Table(table) => table.get(key.as_str()),
-        DeValue::Array(array) => key.parse::<usize>().ok().and_then(|index| array.get(index)),
-        _ => None,
-    };
-    next.map_or_else(|| (value.span(), false), |next| locate(next, rest))
-}
-
-/// The table without the entries that have a mistake. Arrays go as a whole, so that the indices of others stay right.
-fn sound_part<'i>(table: &DeTable<'i>, mistakes: &[Range<usize>]) -> DeTable<'i> {
-    let entries = table.iter().filter(|(key, _)| !mistakes.contains(&key.span()));
-    entries.filter_map(|(key, value)| Some((key.clone(), sound_value(value, mistakes)?))).collect()
-}
-
-fn sound_value<'i>(value: &Spanned<DeValue<'i>>, mistakes: &[Range<usize>]) -> Option<Spanned<DeValue<'i>>> {
-    let span = value.span();
-    if mistakes.contains(&span) {
-        return None;
-    }
-    let sound = match value.get_ref() {
-        DeValue::Table(table) => DeValue::Table(sound_part(table, mistakes)),
-        DeValue::Array(array) => DeValue::Array(array.iter().map(|element| sound_value(element, mistakes)).collect::<Option<_>>()?),
-        // A mistake may be in a part of a text: a variable.
-        scalar => mistakes.iter().all(|mistake| !span.contains(&mistake.start)).then(|| scalar.clone())?,
-    };
-    Some(Spanned::new(span, sound))
 }

@@ -107,13 +107,14 @@ fn describe_type(wanted: Wanted, schema: &Object, definitions: &Definitions) -> 
 }
 
 fn plural(alternatives: &[Object]) -> Option<&'static str> {
-    let [only] = alternatives else { return None };
-    match types(only).first()? {
-        Wanted::String => Some("strings"),
-        Wanted::Integer => Some("integers"),
-        Wanted::Number => Some("numbers"),
-        Wanted::Boolean => Some("booleans"),
-        Wanted::Array => Some("arrays"),
-        Wanted::Table => Some("tables"),
-    }
+    let types: Vec<Wanted> = alternatives.iter().flat_map(types).collect();
+    let first = types.first().filter(|first| types.iter().all(|other| other == *first))?;
+    Some(match first {
+        Wanted::String => "strings",
+        Wanted::Integer => "integers",
+        Wanted::Number => "numbers",
+        Wanted::Boolean => "booleans",
+        Wanted::Array => "arrays",
+        Wanted::Table => "tables",
+    })
 }

@@ -21,6 +21,7 @@ mod pipeline;
 mod reference;
 mod registry;
 mod schema;
+mod sound;
 mod suggest;
 mod variables;
 mod walk;
@@ -112,14 +113,8 @@ fn check_tree<R: Registry>(
     let global = global(&mut root, &schema, &variables, found);
     let [sources, transforms, sinks] = schema.sections.as_slice() else { return None };
     let data_dir = global.as_ref().and_then(|global| global.data_dir(&base_dir));
-    let mut reader = Reader {
-        section: sources,
-        definitions: &schema.definitions,
-        variables: &variables,
-        base_dir: &base_dir,
-        data_dir: data_dir.as_deref(),
-        found,
-    };
+    let mut reader =
+        Reader { schema: &schema, section: sources, variables: &variables, base_dir: &base_dir, data_dir: data_dir.as_deref(), found };
     let sources: Vec<Entry<R::Source>> = reader.read(&mut root);
     reader.section = transforms;
     let transforms: Vec<Entry<R::Transform>> = reader.read(&mut root);

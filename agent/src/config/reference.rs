@@ -150,20 +150,26 @@ impl Writer<'_> {
             Some(default) if !default.is_object() => format!("Default: `{}`.", inline(default)),
             _ => "Optional.".to_owned(),
         };
-        // What the only alternative says of itself, the heading has said.
-        let doc_of = |a: &Object| if alternatives.len() > 1 { doc(a) } else { String::new() };
-        let choices = alternatives.iter().filter_map(|a| Some((choices(a)?, doc_of(a))));
-        let choices: Vec<(&str, String)> = choices.flat_map(|(names, doc)| names.into_iter().map(move |n| (n, doc.clone()))).collect();
-        if choices.len() < 2 || choices.iter().all(|(_, doc)| doc.is_empty()) {
-            let mut words = wanted(alternatives, self.definitions);
-            words[..1].make_ascii_uppercase();
-            let _ = write!(text, "{words}{}. {requirement}", bounds(alternatives));
+        let items: Vec<Object> = alternatives.iter().flat_map(|a| self.items(a)).collect();
+        let (own, each) = (documented_choices(alternatives), documented_choices(&items));
+        if own.is_empty() {
+            let mut words = format!("{}{}", wanted(alternatives, self.definitions), bounds(alternatives));
+            if let Some(doc) = self.definitions.doc_of_choice(property) {
+                words = format!("{}: {words}", doc.trim_end_matches('.'));
+            }
+            if let Some(first) = words.get_mut(..1) {
+                first.make_ascii_uppercase();
+            }
+            let _ = write!(text, "{words}. {requirement}");
         } else {
             let _ = write!(text, "One of the following. {requirement}");
-            for (name, doc) in choices {
-                let doc = doc.split_whitespace().collect::<Vec<_>>().join(" ");
-                let _ = write!(text, "\n- `\"{name}\"`{}{doc}", if doc.is_empty() { "" } else { ": " });
-            }
+        }
+        if !each.is_empty() {
+            text.push_str(" Each is one of:");
+        }
+        for (name, doc) in own.into_iter().chain(each) {
+            let doc = doc.split_whitespace().collect::<Vec<_>>().join(" ");
+            let _ = write!(text, "\n- `\"{name}\"`{}{doc}", if doc.is_empty() { "" } else { ": " });
         }
         text
     }
@@ -243,6 +249,15 @@ impl Writer<'_> {
 /// Whether the schema is a table of known options; a map of free keys is a value.
 fn is_table(schema: &Object) -> bool {
     properties(schema).next().is_some()
+}
+
+/// The values to choose from, with what is said about each; none where a line can name them all.
+fn documented_choices(alternatives: &[Object]) -> Vec<(&str, String)> {
+    // What the only alternative says of itself, the heading has said.
+    let doc_of = |a: &Object| if alternatives.len() > 1 { doc(a) } else { String::new() };
+    let choices = alternatives.iter().filter_map(|a| Some((choices(a)?, doc_of(a))));
+    let choices: Vec<(&str, String)> = choices.flat_map(|(names, doc)| names.into_iter().map(move |n| (n, doc.clone()))).collect();
+    if choices.iter().all(|(_, doc)| doc.is_empty()) { Vec::new() } else { choices }
 }
 
 fn bounds(alternatives: &[Object]) -> String {

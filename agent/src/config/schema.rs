@@ -1,5 +1,7 @@
 //! What the types say about the file: the JSON schema of each component, and of the file as a whole.
 
+use std::collections::HashSet;
+
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -87,6 +89,27 @@ impl FileSchema {
     }
 }
 
+impl FileSchema {
+    /// The keys that choose between tables: `type`, and those of tagged enums further down.
+    pub fn tags(&self) -> HashSet<String> {
+        let mut tags = HashSet::new();
+        let types = self.sections.iter().flat_map(|section| &section.types).map(|of_type| &of_type.schema);
+        types.chain([&self.definitions.0]).for_each(|schema| collect_tags(schema, &mut tags));
+        tags
+    }
+}
+
+fn collect_tags(schema: &Object, tags: &mut HashSet<String>) {
+    tags.extend(properties(schema).filter(|(_, property)| property.get("const").is_some()).map(|(name, _)| name.clone()));
+    for part in schema.values() {
+        match part {
+            Value::Object(object) => collect_tags(object, tags),
+            Value::Array(array) => array.iter().filter_map(Value::as_object).for_each(|object| collect_tags(object, tags)),
+            _ => {}
+        }
+    }
+}
+
 impl Section {
     fn of<C: Component>(kind: Kind, generator: &mut SchemaGenerator) -> Section {
         let config = object_of::<C>(generator);
@@ -121,6 +144,16 @@ impl Definitions {
         let mut out = self.spread(schema, MAX_DEPTH);
         out.retain(|alternative| alternative.get("type").and_then(Value::as_str) != Some("null"));
         out
+    }
+
+    /// What a type that a property refers to says of itself, where it takes more than one kind of value.
+    pub fn doc_of_choice(&self, property: &Value) -> Option<&str> {
+        let any = property.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+        let reference = [property].into_iter().chain(any).find_map(|schema| schema.get("$ref")?.as_str()?.strip_prefix("#/$defs/"))?;
+        let definition = self.0.get(reference)?;
+        let of_any = definition.get("anyOf").or(definition.get("oneOf"))?.as_array()?;
+        let is_plain = of_any.iter().all(|schema| schema.get("const").is_none() && schema.get("properties").is_none());
+        definition.get("description")?.as_str().filter(|_| is_plain)
     }
 
     fn spread(&self, schema: &Value, depth: usize) -> Vec<Object> {

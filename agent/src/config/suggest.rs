@@ -2,17 +2,27 @@
 
 /// The name among `known` that `name` is most likely a slip of, if any is near enough.
 ///
-/// Near enough is one mistake in three characters; letters' case and `-` for `_` are no mistakes.
+/// Near enough is one mistake in three characters, or the beginning of one name only; letters' case and `-` for `_` are no
+/// mistakes.
 pub fn closest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    /// A beginning shorter than this says little.
+    const MIN_PREFIX_BYTES: usize = 4;
+    let known: Vec<&str> = known.into_iter().collect();
     let wanted = plain(name);
     let length = wanted.chars().count();
     let limit = (length / 3).max(1);
-    known
-        .into_iter()
+    let near = known
+        .iter()
+        .copied()
         .map(|known| (strsim::damerau_levenshtein(&wanted, &plain(known)), known))
         .filter(|(distance, _)| *distance <= limit && *distance < length)
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
+        .map(|(_, known)| known);
+    near.or_else(|| {
+        let begins = |known: &&str| wanted.len() >= MIN_PREFIX_BYTES && plain(known).starts_with(&wanted);
+        let mut longer = known.iter().copied().filter(begins);
+        longer.next().filter(|_| longer.next().is_none())
+    })
 }
 
 /// `; did you mean …?`, or nothing.
@@ -50,6 +60,8 @@ mod tests {
             ("linger-ms", Some("linger_ms")),
             ("kubernets_log", Some("kubernetes_logs")),
             ("http", None),
+            ("linger", Some("linger_ms")),
+            ("lin", None),
             ("x", None),
             ("", None),
         ] {

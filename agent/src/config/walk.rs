@@ -149,7 +149,8 @@ impl Walk<'_> {
             return;
         }
         let suggestion = did_you_mean(closest(text, choices.iter().copied()));
-        let noun = path.rsplit('.').next().unwrap_or_default();
+        // An element of an array is called by the name of the array.
+        let noun = path.rsplit('.').find(|key| key.parse::<usize>().is_err()).unwrap_or_default();
         self.found.push(
             Diagnostic::error(path, span, format!("`{text}` is no value of `{noun}`{suggestion}"))
                 .help(format!("one of {}", list(choices.iter().copied()))),
@@ -169,7 +170,7 @@ impl Walk<'_> {
     }
 
     fn unknown(&mut self, name: &str, span: Range<usize>, schema: &Object, path: &str) {
-        let known: Vec<&str> = properties(schema).map(|(name, _)| name.as_str()).filter(|name| *name != "type").collect();
+        let known: Vec<&str> = properties(schema).filter(|(_, s)| s.get("const").is_none()).map(|(name, _)| name.as_str()).collect();
         let below = || properties(schema).find(|(_, s)| self.has_property(s, name)).map(|(parent, _)| format!("{parent}.{name}"));
         let suggestion = closest(name, known.iter().copied()).map(str::to_owned).or_else(below);
         let message = format!("unknown option `{name}`{}", did_you_mean(suggestion.as_deref()));
@@ -177,7 +178,7 @@ impl Walk<'_> {
         self.found.push(match (suggestion, known.is_empty()) {
             (Some(_), _) => error,
             (None, false) => error.help(format!("known: {}", list(known))),
-            (None, true) => error.help("it takes no options"),
+            (None, true) => error.help("it takes no other options"),
         });
     }
 
