@@ -86,7 +86,12 @@ pub struct SinkParts {
 impl std::fmt::Debug for SinkParts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let SinkParts { compression, limits, buffer, delivery, .. } = self;
-        f.debug_struct("SinkParts").field("compression", compression).field("limits", limits).field("buffer", buffer).field("delivery", delivery).finish()
+        f.debug_struct("SinkParts")
+            .field("compression", compression)
+            .field("limits", limits)
+            .field("buffer", buffer)
+            .field("delivery", delivery)
+            .finish()
     }
 }
 

@@ -5,6 +5,7 @@ mod size;
 mod tables;
 mod tls;
 
+pub(crate) use auth::Auth;
 pub use auth::{AuthConfig, AuthStrategy, Secret};
 pub use size::ByteSize;
 pub use tables::{BatchConfig, BatchDefaults, BufferConfig, BufferSettings, BufferType, ConcurrencyConfig, RequestConfig};

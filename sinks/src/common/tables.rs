@@ -243,7 +243,8 @@ mod tests {
     fn tables_resolve_with_defaults() {
         let buffer: BufferConfig = serde_json::from_str(r#"{"type":"disk","max_size":"2MiB","when_full":"drop_oldest"}"#).unwrap();
         let settings = buffer.resolve(BufferType::Memory, &mut Vec::new());
-        let expected = BufferSettings { disk: true, max_bytes: 2 << 20, when_full: WhenFull::DropOldest, sync_after: Duration::from_secs(1) };
+        let expected =
+            BufferSettings { disk: true, max_bytes: 2 << 20, when_full: WhenFull::DropOldest, sync_after: Duration::from_secs(1) };
         assert_eq!(settings, expected);
         assert!(!BufferConfig::default().resolve(BufferType::Memory, &mut Vec::new()).disk);
         assert_eq!(RequestConfig::default().resolve(&mut Vec::new()), Options::default());
@@ -260,13 +261,19 @@ mod tests {
             problems(|p| drop(table.resolve(defaults, p)))
         };
         assert_eq!(batch("{}"), [""; 0]);
-        assert_eq!(batch(r#"{"max_bytes":0,"max_events":0,"timeout_secs":-1,"linger_ms":5}"#), ["batch.max_bytes", "batch.max_events", "batch.linger_ms", "batch.timeout_secs"]);
+        assert_eq!(
+            batch(r#"{"max_bytes":0,"max_events":0,"timeout_secs":-1,"linger_ms":5}"#),
+            ["batch.max_bytes", "batch.max_events", "batch.linger_ms", "batch.timeout_secs"]
+        );
         assert_eq!(batch(r#"{"linger_ms":99999999}"#), ["batch"]);
         let request = |json: &str| {
             let table: RequestConfig = serde_json::from_str(json).unwrap();
             problems(|p| drop(table.resolve(p)))
         };
-        assert_eq!(request(r#"{"timeout_secs":0,"retry_initial_backoff_ms":0,"retry_max_duration_secs":1e99}"#), ["request.timeout_secs", "request.retry_max_duration_secs", "request.retry_initial_backoff_ms"]);
+        assert_eq!(
+            request(r#"{"timeout_secs":0,"retry_initial_backoff_ms":0,"retry_max_duration_secs":1e99}"#),
+            ["request.timeout_secs", "request.retry_max_duration_secs", "request.retry_initial_backoff_ms"]
+        );
         assert_eq!(request(r#"{"retry_initial_backoff_ms":5000,"retry_max_duration_secs":1}"#), ["request.retry_initial_backoff_ms"]);
         for json in ["0", "65", "\"lots\"", "-1"] {
             assert!(serde_json::from_str::<ConcurrencyConfig>(json).is_err(), "{json}");

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::testing::{batch, encoded, frame};
 
-const SHARED: &str = r#"{"kubernetes":{"pod_name":"web-1"},"file":"/a","source_type":"file","env":"prod","pod_name":"web-1","region":"eu"}"#;
+const SHARED: &str =
+    r#"{"kubernetes":{"pod_name":"web-1"},"file":"/a","source_type":"file","env":"prod","pod_name":"web-1","region":"eu"}"#;
 const RECORDS: [&str; 4] = [
     r#"{"timestamp":"2026-10-02T08:15:30Z","level":"ERROR","message":"pay \"now\"\n\tat x","order":8812,"who":"a b","ok":true,"nested":{"x":[1]}}"#,
     r#"{"timestamp":"2026-10-02T08:15:31Z","message":"\u001b[2Jgone\u009b1m","k\u0007":"\u0000"}"#,

@@ -3,4 +3,8 @@ use crate::*;
 /// x
 #[derive(Clone, Debug, serde::Deserialize, schemars::JsonSchema)]
 pub struct FileConfig {}
-impl FileConfig { pub(crate) fn build(&self, _: &SinkContext) -> Result<SinkParts, Vec<Problem>> { Err(vec![]) } }
+impl FileConfig {
+    pub(crate) fn build(&self, _: &SinkContext) -> Result<SinkParts, Vec<Problem>> {
+        Err(vec![])
+    }
+}
