@@ -1,1 +1,3 @@
-//! x
+//! The agent: sources, and the wiring of a pipeline.
+
+pub mod sources;
