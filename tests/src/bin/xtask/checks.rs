@@ -82,7 +82,7 @@ fn deny(required: bool) -> anyhow::Result<()> {
         say("!! cargo-deny is not installed: licences, sources and advisories were NOT checked (cargo install --locked cargo-deny)");
         return Ok(());
     }
-    run("cargo deny", cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
+    run("cargo deny", cargo().args(["deny", "check", "bans", "licenses", "sources"]))?;
     // The list of advisories comes over the network, and a machine without one should still be able to check the rest.
     let fetched = cargo().args(["deny", "fetch", "db"]).status().is_ok_and(|status| status.success());
     if !fetched {
@@ -90,7 +90,7 @@ fn deny(required: bool) -> anyhow::Result<()> {
         say("!! the list of advisories could not be fetched: advisories were NOT checked");
         return Ok(());
     }
-    run("cargo deny, advisories", cargo().args(["deny", "check", "--disable-fetch", "advisories"]))
+    run("cargo deny, advisories", cargo().args(["deny", "--offline", "check", "advisories"]))
 }
 
 /// Writes the generated files anew: their tests do it, where they find one stale, and then fail.
