@@ -1,15 +1,15 @@
 //! Kill -9 at random moments, while logs grow and two sinks ship: every record arrives, and none twice.
 //!
 //! The logs are numbered ([`Fleet`]), partial lines and torn writes included, and a [`Ledger`] accounts for each record at
-//! both sinks. In half of the rounds the agent is killed at a moment that starting and recovering are part of; in the
-//! other half shortly after it has delivered something, so that a test on a slow machine does not kill starts alone.
+//! both sinks. Some kills come at any moment, that of the start included, some while it ships, and some in the microseconds
+//! after something arrived, when the agent does not know of it yet.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use skidder_tests::agent::until;
+use skidder_tests::agent::{DEADLINE, until};
 use skidder_tests::chance::{Chance, seed};
 use skidder_tests::generate::{Fleet, Log};
 use skidder_tests::ledger::Ledger;
@@ -72,21 +72,50 @@ fn torture(kills: u32, faults: Faults) {
     assert_eq!((counts.stored, counts.changed, counts.refused), (total, 0, 0), "seed {seed}");
 }
 
-/// One life of the agent, ended by force.
+/// One life of the agent, ended by force at a moment of one of four kinds.
 fn kill_once(site: &Site, store: &Store, seed: u64, round: u32) {
     let mut chance = Chance::of(seed, 1, u64::from(round));
-    let before = store.counts();
+    let (stored, in_files) = (store.counts().stored, bytes_out(site));
     let mut agent = site.start().unwrap();
-    if round.is_multiple_of(2) {
-        thread::sleep(Duration::from_micros(chance.below(200_000)));
-    } else {
-        let delivered = until(|| (store.counts().stored > before.stored || !agent.is_running()).then_some(()));
-        assert!(delivered.is_some(), "seed {seed}, round {round}: nothing arrives; {}", agent.kill().unwrap());
-        thread::sleep(Duration::from_micros(chance.below(60_000)));
-    }
+    let moment = match round % 4 {
+        // While it starts and recovers, or later.
+        0 => {
+            thread::sleep(Duration::from_micros(chance.below(200_000)));
+            Some(())
+        }
+        // While it ships.
+        1 => {
+            let shipping = until(|| (store.counts().stored > stored || !agent.is_running()).then_some(()));
+            thread::sleep(Duration::from_micros(chance.below(60_000)));
+            shipping
+        }
+        // As soon as the store has something more: the answer is on its way.
+        2 => at_once(|| store.counts().stored > stored || !agent.is_running()),
+        // As soon as a file is longer: that it was written is not on disk yet.
+        _ => at_once(|| bytes_out(site) > in_files || !agent.is_running()),
+    };
     let still_there = agent.is_running();
     let ended = agent.kill().unwrap();
+    assert!(moment.is_some(), "seed {seed}, round {round}: nothing arrives; {ended}");
     assert!(still_there && !ended.crashed(), "seed {seed}, round {round}: it ended by itself: {ended}");
+}
+
+/// Waits for `happened` without sleeping, so that what comes next comes within microseconds.
+fn at_once(mut happened: impl FnMut() -> bool) -> Option<()> {
+    let begin = Instant::now();
+    while begin.elapsed() < DEADLINE {
+        if happened() {
+            return Some(());
+        }
+        std::hint::spin_loop();
+    }
+    None
+}
+
+/// The bytes in the files of the `file` sink.
+fn bytes_out(site: &Site) -> u64 {
+    let entries = std::fs::read_dir(site.path("out")).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(entry.metadata().ok()?.len())).sum()
 }
 
 /// Lets the logs grow until `done`: a few records here and there, the last line often cut off for a moment. Gives the

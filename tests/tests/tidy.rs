@@ -64,6 +64,43 @@ fn the_house_is_tidy() {
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
 }
 
+#[test]
+fn each_rule_finds_what_breaks_it() {
+    let manifest = |dependencies: &str| format!("[lints]\nworkspace = true\n[dependencies]\n{dependencies}\n");
+    let file = |path: &str, text: String| (PathBuf::from(path), text);
+    let good = [
+        file("Cargo.toml", "[workspace]\nmembers = [\"pipeline\", \"agent\"]\n[workspace.dependencies]\nbytes = \"1\"\n".into()),
+        file("pipeline/Cargo.toml", manifest("bytes.workspace = true")),
+        file("agent/Cargo.toml", manifest("skidder-pipeline.workspace = true\nregex.workspace = true")),
+        file("pipeline/src/lib.rs", "//! The movement of records.\n".into()),
+        file("decisions/0001.md", "`bytes`, `regex`\n".into()),
+    ];
+    let with = |path: &str, text: String| House { files: good.iter().cloned().chain([file(path, text)]).collect() };
+    let long = "//! A file that is long.\n".to_owned() + &"fn f() {}\n".repeat(MAX_LINES);
+    let tested = "//! A file with long tests.\n#[cfg(test)]\n".to_owned() + &"fn f() {}\n".repeat(MAX_LINES);
+    let bad: [(Rule, &str, String); 12] = [
+        (directions, "pipeline/Cargo.toml", manifest("skidder-sinks.workspace = true")),
+        (confined, "pipeline/Cargo.toml", manifest("regex.workspace = true")),
+        (lints, "agent/Cargo.toml", "[dependencies]\n".into()),
+        (dependencies, "pipeline/Cargo.toml", manifest("libfoo = \"1\"")),
+        (lengths, "agent/src/long.rs", long.clone()),
+        (documented, "agent/src/silent.rs", "fn f() {}\n".into()),
+        (undone, "agent/src/later.rs", ["//! Not done yet at all.\nfn f() { to", "do!() }\n"].concat()),
+        (machine_paths, "docs/a.md", ["see /wo", "rk/x\n"].concat()),
+        (whitespace, "docs/a.md", "text \n".into()),
+        (whitespace, "docs/a.md", "text".into()),
+        (links, "docs/a.md", "[there](nowhere.md)\n".into()),
+        (links, "docs/a.md", "[part](gone.md#x)\n".into()),
+    ];
+    for (number, (rule, path, text)) in bad.into_iter().enumerate() {
+        assert_eq!(rule(&with("docs/none.md", "nothing\n".into())), [""; 0], "case {number} without its fault");
+        assert_eq!(rule(&with(path, text)).len(), 1, "case {number}, in {path}");
+    }
+    assert_eq!(lengths(&with("agent/src/tested.rs", tested)), [""; 0]);
+    assert_eq!(lengths(&with("agent/tests/long.rs", long)), [""; 0]);
+    assert_eq!(links(&with("docs/a.md", "[a](../Cargo.toml) [b](https://example.com) [c](#d)\n".into())), [""; 0]);
+}
+
 /// The repository, read once.
 struct House {
     /// Text files by path; what is no UTF-8 is not among them.

@@ -88,8 +88,13 @@ struct Row {
 
 /// Runs the benchmark and prints its table; fails where records in and out do not agree.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    say("building the release build …");
-    let binary = agent::build(&workspace::target().join("release")).map_err(anyhow::Error::msg)?;
+    let binary = match std::env::var_os("SKIDDER_BIN") {
+        Some(path) => PathBuf::from(path),
+        None => {
+            say("building the release build …");
+            agent::build(&workspace::target().join("release")).map_err(anyhow::Error::msg)?
+        }
+    };
     let directory = workspace::target().join("bench");
     let logs = Logs::make(options, &directory)?;
     let cores = cores()?;

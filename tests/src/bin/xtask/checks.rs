@@ -38,7 +38,11 @@ pub fn test(options: &TestOptions) -> anyhow::Result<()> {
     let binary = agent::build(&workspace::target().join(profile)).map_err(anyhow::Error::msg)?;
 
     let mut command = cargo();
-    command.args(["test", "--locked", "--workspace", "--no-fail-fast"]).env("SKIDDER_BIN", binary);
+    command.args(["test", "--locked", "--no-fail-fast"]).env("SKIDDER_BIN", binary);
+    let chosen = |argument: &OsString| argument.to_str().is_some_and(|text| text.starts_with("-p") || text.starts_with("--package"));
+    if !options.more.iter().any(chosen) {
+        command.arg("--workspace");
+    }
     if options.release {
         command.arg("--release");
     }
@@ -67,12 +71,17 @@ fn counted(line: &str, what: &str) -> Option<u64> {
     before.rsplit(' ').next()?.parse().ok()
 }
 
-/// Checks what is not a test's to check.
+/// Checks what is not a test's to check: all of it, so that one fault does not hide another.
 pub fn lint(options: &LintOptions) -> anyhow::Result<()> {
-    run("format", cargo().args(["fmt", "--all", "--check"]))?;
-    run("clippy", cargo().args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-    run("tidy", cargo().args(["test", "--locked", "--quiet", "-p", "skidder-tests", "--test", "tidy"]))?;
-    deny(options.require_deny)
+    let checks = [
+        run("format", cargo().args(["fmt", "--all", "--check"])),
+        run("clippy", cargo().args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        run("tidy", cargo().args(["test", "--locked", "--quiet", "-p", "skidder-tests", "--test", "tidy"])),
+        deny(options.require_deny),
+    ];
+    let failed: Vec<String> = checks.into_iter().filter_map(|check| Some(check.err()?.to_string())).collect();
+    ensure!(failed.is_empty(), "{}", failed.join("; "));
+    Ok(())
 }
 
 fn deny(required: bool) -> anyhow::Result<()> {
@@ -82,7 +91,7 @@ fn deny(required: bool) -> anyhow::Result<()> {
         say("!! cargo-deny is not installed: licences, sources and advisories were NOT checked (cargo install --locked cargo-deny)");
         return Ok(());
     }
-    run("cargo deny", cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
+    run("cargo deny", cargo().args(["deny", "check", "bans", "licenses", "sources"]))?;
     // The list of advisories comes over the network, and a machine without one should still be able to check the rest.
     let fetched = cargo().args(["deny", "fetch", "db"]).status().is_ok_and(|status| status.success());
     if !fetched {
@@ -90,7 +99,7 @@ fn deny(required: bool) -> anyhow::Result<()> {
         say("!! the list of advisories could not be fetched: advisories were NOT checked");
         return Ok(());
     }
-    run("cargo deny, advisories", cargo().args(["deny", "check", "--disable-fetch", "advisories"]))
+    run("cargo deny, advisories", cargo().args(["deny", "--offline", "check", "advisories"]))
 }
 
 /// Writes the generated files anew: their tests do it, where they find one stale, and then fail.
