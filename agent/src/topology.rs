@@ -20,8 +20,7 @@ use skidder_pipeline::stats::Stats;
 use skidder_sinks::common::BufferSettings;
 use skidder_sinks::{SinkContext, SinkParts};
 
-use crate::config::graph::NodeId;
-use crate::config::{Builtin, Kind, Pipeline};
+use crate::config::{Builtin, Kind, NodeId, Pipeline};
 use crate::sources::SourceContext;
 use crate::state::{State, random_bytes};
 

@@ -1,6 +1,6 @@
 //! TLS towards the store.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use skidder_pipeline::problem::Problem;
@@ -34,6 +34,12 @@ impl Default for TlsConfig {
 }
 
 impl TlsConfig {
+    /// The table with its relative paths below `base_dir`.
+    pub(crate) fn resolved(&self, base_dir: &Path) -> TlsConfig {
+        let below = |path: &Option<PathBuf>| path.as_ref().map(|path| base_dir.join(path));
+        TlsConfig { ca_file: below(&self.ca_file), crt_file: below(&self.crt_file), key_file: below(&self.key_file), ..*self }
+    }
+
     /// Applies the table to `client`, reading its files.
     pub(crate) fn apply(&self, mut client: reqwest::ClientBuilder, problems: &mut Vec<Problem>) -> reqwest::ClientBuilder {
         if let Some(pem) = read("tls.ca_file", self.ca_file.as_ref(), problems) {

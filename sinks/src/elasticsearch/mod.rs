@@ -136,13 +136,14 @@ impl ElasticsearchConfig {
     /// to work in bulk, and eight of them under way are little memory.
     const BATCH: BatchDefaults = BatchDefaults { max_bytes: ByteSize::mib(4), max_events: u32::MAX, linger: Duration::from_secs(1) };
 
-    pub(crate) fn build(&self, _: &SinkContext) -> Result<SinkParts, Vec<Problem>> {
+    pub(crate) fn build(&self, context: &SinkContext) -> Result<SinkParts, Vec<Problem>> {
         let mut problems = Vec::new();
         let destination = self.destination(&mut problems);
         let buffer = self.buffer.resolve(BufferType::Disk, &mut problems);
         let limits = self.batch.resolve(Self::BATCH, &mut problems);
         let delivery = self.request.resolve(&mut problems);
-        let options = HttpOptions { endpoints: &self.endpoints, auth: self.auth.as_ref(), tls: &self.tls };
+        let tls = self.tls.resolved(&context.base_dir);
+        let options = HttpOptions { endpoints: &self.endpoints, auth: self.auth.as_ref(), tls: &tls };
         let query = self.query();
         let request = move |frame: &Frame| {
             let mut headers = HeaderMap::new();
