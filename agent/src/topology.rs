@@ -152,7 +152,7 @@ fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_
             sinks: program.sinks(),
             new_sinks: around.new_sinks.and(program.sinks()),
             held: held.clone(),
-            stats: stats.clone(),
+            stats,
             clock: around.clock.clone(),
             state_dir: around.state.dir().join(format!("source-{}", named.name)),
             epoch: around.state.epoch(),
@@ -160,7 +160,7 @@ fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_
             wake: Arc::new(move || control.wake()),
         });
         let source = source.with_context(|| format!("source `{}` cannot start", named.name))?;
-        feeds.push(Feed::new(source, program, stats));
+        feeds.push(Feed::new(source, program));
     }
     Ok(feeds)
 }

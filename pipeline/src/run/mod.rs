@@ -19,7 +19,7 @@ use crate::edge::{Clock, Nanos};
 use crate::position::FileKey;
 use crate::shared::Shared;
 use crate::source::{Chunk, Read, SinkSet, Source};
-use crate::stats::{SourceStats, Stats};
+use crate::stats::Stats;
 use crate::transform::Report;
 
 /// The longest that a worker sleeps when nothing is due: a lost wake-up costs no more than this.
@@ -32,7 +32,6 @@ const ROOM_PARK: Duration = Duration::from_millis(100);
 pub struct Feed {
     source: Box<dyn Source>,
     program: Program,
-    stats: Arc<SourceStats>,
     state: FeedState,
 }
 
@@ -45,8 +44,8 @@ enum FeedState {
 
 impl Feed {
     /// A feed of `source` through `program`.
-    pub fn new(source: Box<dyn Source>, program: Program, stats: Arc<SourceStats>) -> Feed {
-        Feed { source, program, stats, state: FeedState::Ready }
+    pub fn new(source: Box<dyn Source>, program: Program) -> Feed {
+        Feed { source, program, state: FeedState::Ready }
     }
 
     fn sinks(&self) -> SinkSet {
@@ -114,8 +113,6 @@ impl Worker {
                 Read::Chunk => {
                     feed.state = FeedState::Ready;
                     worked = true;
-                    feed.stats.records.add(chunk.batch.len() as u64);
-                    feed.stats.bytes.add(chunk.bytes_read);
                     take_through(chunk, &mut feed.program, &mut self.outlets, now, report);
                 }
                 Read::Idle { until } => feed.state = FeedState::Idle(until),

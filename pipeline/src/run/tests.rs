@@ -125,7 +125,7 @@ fn run(source: Box<Lines>, program: Program, sinks: &[Arc<Kept>]) -> Report {
         Outlet::new(Box::new(Plain), Bodies::new(Compression::None, limits), scope, kept.clone())
     };
     let stats = Arc::new(Stats::default());
-    let feed = Feed::new(source, program, Arc::default());
+    let feed = Feed::new(source, program);
     let outlets = sinks.iter().map(outlet).collect();
     Worker::new(vec![feed], outlets, Arc::new(SystemClock::new()), stats.clone(), Control::new()).run();
     stats.report()
