@@ -160,6 +160,9 @@ region = "eu-1"
 type = "file"
 inputs = ["meta"]
 path = "out/{{{{ kubernetes.pod_namespace }}}}.jsonl"
+[sinks.archive.batch]
+max_bytes = 65536
+timeout_secs = 0.05
 
 [sinks.store]
 type = "elasticsearch"
@@ -170,6 +173,8 @@ index = "logs"
 [sinks.store.batch]
 max_bytes = 65536
 timeout_secs = 0.05
+[sinks.store.request]
+retry_initial_backoff_ms = 10
 [sinks.store.buffer]
 type = "disk"
 max_size = 33554432
