@@ -18,6 +18,8 @@ use skidder_tests::store::{Fault, Faults, Keep, Store};
 
 /// The records of each pod that are there before the first start: a backlog to catch up with.
 const BACKLOG: u64 = 2_000;
+/// How many records the logs may be ahead of the store: always something to ship, and never more than a slow machine can.
+const AHEAD: u64 = 12_000;
 const PODS: usize = 4;
 
 #[test]
@@ -47,7 +49,7 @@ fn torture(kills: u32, faults: Faults) {
 
     let done = AtomicBool::new(false);
     let written = thread::scope(|scope| {
-        let writer = scope.spawn(|| write(logs, &done, Chance::new(seed)));
+        let writer = scope.spawn(|| write(logs, &store, &done, Chance::new(seed)));
         let killed = thread::scope(|inner| inner.spawn(|| (0..kills).for_each(|round| kill_once(&site, &store, seed, round))).join());
         done.store(true, Ordering::Relaxed);
         let written = writer.join().unwrap();
@@ -120,11 +122,13 @@ fn bytes_out(site: &Site) -> u64 {
 
 /// Lets the logs grow until `done`: a few records here and there, the last line often cut off for a moment. Gives the
 /// number of records of each pod.
-fn write(mut logs: Vec<Log>, done: &AtomicBool, mut chance: Chance) -> Vec<u64> {
+fn write(mut logs: Vec<Log>, store: &Store, done: &AtomicBool, mut chance: Chance) -> Vec<u64> {
     while !done.load(Ordering::Relaxed) {
-        let log = &mut logs[chance.below(PODS as u64) as usize];
-        log.append(1 + chance.below(20)).unwrap();
-        log.flush_but(chance.below(600) as usize).unwrap();
+        if logs.iter().map(Log::records).sum::<u64>() < store.counts().stored + AHEAD {
+            let log = &mut logs[chance.below(PODS as u64) as usize];
+            log.append(1 + chance.below(20)).unwrap();
+            log.flush_but(chance.below(600) as usize).unwrap();
+        }
         thread::sleep(Duration::from_micros(chance.below(5_000)));
     }
     let finish = |log: &mut Log| {
@@ -160,6 +164,9 @@ region = "eu-1"
 type = "file"
 inputs = ["meta"]
 path = "out/{{{{ kubernetes.pod_namespace }}}}.jsonl"
+[sinks.archive.batch]
+max_bytes = 65536
+timeout_secs = 0.05
 
 [sinks.store]
 type = "elasticsearch"
@@ -170,6 +177,8 @@ index = "logs"
 [sinks.store.batch]
 max_bytes = 65536
 timeout_secs = 0.05
+[sinks.store.request]
+retry_initial_backoff_ms = 10
 [sinks.store.buffer]
 type = "disk"
 max_size = 33554432
