@@ -454,3 +454,7 @@ impl Scan<'_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "json_tests.rs"]
+mod tests;
