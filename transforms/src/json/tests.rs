@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use skidder_pipeline::shared::Shared;
 
-use super::*;
 use crate::test_support::{apply, batch_of, batch_with, lines, problems, shared, transform, trees};
 
 /// A message line through `json` with these options; `timestamp` and `stream` are left out of what comes back.
@@ -128,7 +127,7 @@ fn shapes_that_alternate_and_change_with_the_container_are_told_apart() {
             .into_iter()
             .map(|mut tree| {
                 let fields = tree.as_object_mut().unwrap();
-                ["timestamp", "stream"].map(|key| fields.remove(key));
+                fields.retain(|key, _| !matches!(key.as_str(), "timestamp" | "stream"));
                 shared.iter().for_each(|(key, _)| drop(fields.remove(std::str::from_utf8(key).unwrap())));
                 tree
             })

@@ -61,9 +61,8 @@ pub(super) fn find(rules: &[Rule], text: &[u8]) -> Vec<Hit> {
                 }
                 continue;
             }
-            Finder::Pattern(regex) => {
-                let found = regex.find_iter(text).filter(|m| !m.is_empty());
-                hits.extend(found.map(|m| Hit { start: m.start(), end: m.end(), rule }));
+            Finder::Pattern(pattern) => {
+                pattern.find(text, |start, end| hits.push(Hit { start, end, rule }));
                 continue;
             }
         };
