@@ -43,6 +43,7 @@ fn takes_values_out_of_text() {
         ("Authorization: Bearer abcdefghijkl1234567890", "Authorization: Bearer [BEARER_TOKEN]"),
         ("authorization=bearer%20abcDEF123456-._~+/x==;", "authorization=bearer%20[BEARER_TOKEN];"),
         ("BEARER: 0123456789abcdef\"", "BEARER: [BEARER_TOKEN]\""),
+        ("Bearer:    +abcdefghijklm1234567890", "Bearer:    +[BEARER_TOKEN]"),
         ("4111111111111111foo@bar.com4111111111111111", "[EMAIL][CREDIT_CARD]"),
     ] {
         assert_eq!(redacted(line), expected, "{line}");
@@ -130,20 +131,25 @@ fn counts_by_rule() {
 fn rules_of_the_configuration() {
     let table = json!({"type": "redact", "builtins": ["email"], "rules": [
         {"name": "booking_id", "pattern": "BK-[0-9]{6}"},
+        {"name": "path", "pattern": "key/[a-z]+"},
         {"name": "phone", "pattern": r"\+?[0-9]{9,}", "replacement": "<\"tel\">"},
     ]});
     let mut batch = batch_of(
         shared(&[("note", "\"BK-123456\"")]),
-        &[r#"{"m":"BK-123456\nBK-654321 +66812345678","n":66812345678,"bk":{"BK-000000":["BK-1"]},"ip":"8.8.8.8 x@y.zz"}"#],
+        &[
+            r#"{"m":"BK-123456\nBK-654321 +66812345678","n":66812345678,"bk":{"BK-000000":["BK-1"]},"ip":"8.8.8.8 x@y.zz"}"#,
+            r#"{"m":"key\/abc"}"#,
+        ],
     );
     let report = apply(&mut *transform(table), &mut batch);
     assert_eq!(
         lines(&batch),
         [
-            r#"{"note":"[BOOKING_ID]","m":"[BOOKING_ID]\n[BOOKING_ID] <\"tel\">","n":"<\"tel\">","bk":{"[BOOKING_ID]":["BK-1"]},"ip":"8.8.8.8 [EMAIL]"}"#
+            r#"{"note":"[BOOKING_ID]","m":"[BOOKING_ID]\n[BOOKING_ID] <\"tel\">","n":"<\"tel\">","bk":{"[BOOKING_ID]":["BK-1"]},"ip":"8.8.8.8 [EMAIL]"}"#,
+            r#"{"note":"[BOOKING_ID]","m":"[PATH]"}"#
         ]
     );
-    assert_eq!(report.redactions().iter().map(|(_, count)| count).sum::<u64>(), 7);
+    assert_eq!(report.redactions().iter().map(|(_, count)| count).sum::<u64>(), 9);
 }
 
 #[test]
