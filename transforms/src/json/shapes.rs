@@ -130,12 +130,29 @@ impl Shape {
         }
         let mut start = 0;
         for (field, &end) in fields.iter().zip(&self.ends) {
-            if *field.key.of(bytes) != self.keys[start..end as usize] {
+            if !same(field.key.of(bytes), &self.keys[start..end as usize]) {
                 return false;
             }
             start = end as usize;
         }
         true
+    }
+}
+
+/// `a == b` for short texts, without the call that a comparison of any length costs: a third of this whole step.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    fn ends<const N: usize>(a: &[u8], b: &[u8]) -> bool {
+        a.first_chunk::<N>() == b.first_chunk() && a.last_chunk::<N>() == b.last_chunk()
+    }
+    if a.len() != b.len() {
+        return false;
+    }
+    match a.len() {
+        8..=16 => ends::<8>(a, b),
+        4..8 => ends::<4>(a, b),
+        2..4 => ends::<2>(a, b),
+        _ => a == b,
     }
 }
 

@@ -158,19 +158,17 @@ pub(super) fn bearer(text: &[u8], start: usize) -> Option<(usize, usize)> {
         return None;
     }
     let mut at = start + 6;
-    let mut separators = 0;
-    while separators < 3 {
+    loop {
         match text.get(at) {
             Some(b' ' | b'\t' | b'+' | b':' | b'=') => at += 1,
             Some(b'%') if text[at..].starts_with(b"%20") => at += 3,
             _ => break,
         }
-        separators += 1;
     }
     let token = at;
     let class = |byte: &u8| is_word(*byte) || matches!(byte, b'-' | b'.' | b'~' | b'+' | b'/');
     at += text[at..].iter().take_while(|byte| class(byte)).count();
-    if separators == 0 || at - token < 12 || text[token] == b'+' {
+    if token == start + 6 || at - token < 12 {
         return None;
     }
     at += text[at..].iter().take(2).take_while(|byte| **byte == b'=').count();

@@ -3,10 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use regex::bytes::Regex;
 use skidder_pipeline::json;
 
-use super::scan::{self, Places};
+use super::pattern::Pattern;
+use super::scan::{self, Hits, Places};
 use super::view::View;
 use super::{Builtin, detect};
 
@@ -40,7 +40,7 @@ pub(super) enum Finder {
     /// By one of the hand-written detectors.
     Builtin(Builtin),
     /// By a regular expression of the configuration.
-    Pattern(Regex),
+    Pattern(Pattern),
 }
 
 impl Rule {
@@ -99,9 +99,18 @@ impl Engine {
         self.rules
     }
 
-    /// Whether some rule is not seen by the quick scan, so that every leaf must be looked at.
-    pub(super) fn has_patterns(&self) -> bool {
-        !self.patterns.is_empty()
+    /// Marks the blocks of a batch's bytes in which the rules of the configuration could find something; says whether that
+    /// can be told, so that not every leaf must be looked at.
+    pub(super) fn mark_patterns(&self, bytes: &[u8], hits: &mut Hits) -> bool {
+        if self.patterns.is_empty() {
+            return true;
+        }
+        // What a leaf with escapes holds is seen in its decoded view alone.
+        memchr::memchr_iter(b'\\', bytes).for_each(|at| hits.mark(at, at + 1));
+        self.patterns.iter().all(|rule| match &self.rules[*rule].finder {
+            Finder::Pattern(pattern) => pattern.mark(bytes, hits),
+            Finder::Builtin(_) => true,
+        })
     }
 
     /// Takes values out of a leaf; `None` where there is none.
@@ -185,9 +194,8 @@ fn find_in(rules: &[Rule], builtins: &[Option<usize>; Builtin::COUNT], patterns:
         }
     });
     for &rule in patterns {
-        if let Finder::Pattern(regex) = &rules[rule].finder {
-            let found = regex.find_iter(text).filter(|m| !m.is_empty());
-            hits.extend(found.map(|m| Hit { start: m.start(), end: m.end(), rule }));
+        if let Finder::Pattern(pattern) = &rules[rule].finder {
+            pattern.find(text, |start, end| hits.push(Hit { start, end, rule }));
         }
     }
 }

@@ -11,13 +11,13 @@ mod card;
 mod detect;
 mod engine;
 mod masks;
+mod pattern;
 mod scan;
 mod tree;
 mod view;
 
 use std::sync::Arc;
 
-use regex::bytes::RegexBuilder;
 use skidder_pipeline::batch::{Batch, Field};
 use skidder_pipeline::problem::Problem;
 use skidder_pipeline::shared::{PerShared, Shared, SharedFields};
@@ -26,6 +26,7 @@ use skidder_pipeline::value::{Kind, Span, Value};
 
 use crate::fields::append;
 use engine::{Engine, Finder, Form, Rule};
+use pattern::Pattern;
 use scan::Hits;
 
 /// Takes personal data and secrets out of every string, number and key of a record, at any depth, and puts a tag in their
@@ -38,7 +39,8 @@ pub struct RedactConfig {
     /// The built-in rules to apply; all of them by default.
     #[serde(default = "Builtin::all")]
     pub builtins: Vec<Builtin>,
-    /// Rules of your own. They cost more than the built-in ones, because every leaf is searched for each of them.
+    /// Rules of your own. Each costs a search of everything; one that looks around (`^`, `$`, `\b`) costs more, because it
+    /// must be asked about every leaf by itself.
     #[serde(default)]
     pub rules: Vec<RuleConfig>,
 }
@@ -70,9 +72,6 @@ pub struct RuleConfig {
     /// What is put in its place, as it is written; by default the name in capitals and brackets: `[BOOKING_ID]`.
     pub replacement: Option<String>,
 }
-
-/// The most bytes that a compiled pattern may take: a hundred of them stay well within the agent's memory.
-const MAX_PATTERN_BYTES: usize = 256 << 10;
 
 /// The most rules of the configuration: each is a search of every leaf.
 const MAX_RULES: usize = 100;
@@ -157,9 +156,9 @@ impl Redact {
 impl Transform for Redact {
     fn apply(&mut self, batch: &mut Batch, report: &mut Report) {
         let shared_keys_changed = self.redact_shared(batch, report);
-        let everything = self.engine.has_patterns();
         let mut hits = std::mem::take(&mut self.hits);
         hits.find(batch.bytes());
+        let everything = !self.engine.mark_patterns(batch.bytes(), &mut hits);
         if everything || shared_keys_changed || hits.any() {
             let shared = batch.shared().clone();
             let looks = |span: Span| everything || hits.within(span.start as usize, span.end as usize);
@@ -253,8 +252,8 @@ fn rules(config: &RedactConfig) -> Result<Vec<Rule>, Vec<Problem>> {
             problems.push(problem("name", format!("a rule needs a name of its own, and `{}` is none", rule.name)));
         }
         let replacement = rule.replacement.clone().unwrap_or_else(|| tag(&rule.name));
-        match pattern(&rule.pattern) {
-            Ok(regex) => rules.push(Rule::new(&rule.name, &replacement, Finder::Pattern(regex))),
+        match Pattern::new(&rule.pattern) {
+            Ok(pattern) => rules.push(Rule::new(&rule.name, &replacement, Finder::Pattern(pattern))),
             Err(message) => problems.push(problem("pattern", message)),
         }
     }
@@ -272,35 +271,26 @@ fn tag(name: &str) -> String {
     format!("[{}]", name.to_uppercase())
 }
 
-fn pattern(source: &str) -> Result<regex::bytes::Regex, String> {
-    let regex = RegexBuilder::new(source).size_limit(MAX_PATTERN_BYTES).build().map_err(|error| match error {
-        regex::Error::CompiledTooBig(_) => {
-            format!("the pattern takes more than {} KiB when it is compiled; use fewer or smaller repetitions", MAX_PATTERN_BYTES >> 10)
-        }
-        other => format!("the pattern is wrong: {}", other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ")),
-    })?;
-    // `\b` and the like match the empty string in some texts only.
-    if ["", "a", " a 1 "].iter().any(|text| regex.find_iter(text.as_bytes()).any(|found| found.is_empty())) {
-        return Err("the pattern matches the empty string, so it would match everywhere; use `+` in place of `*`".to_owned());
-    }
-    Ok(regex)
-}
-
-/// Refuses replacements in which a rule would find something: redacting twice would not be redacting once.
+/// Refuses rules that find something in a replacement: redacting twice would not be redacting once.
 fn check_replacements(config: &RedactConfig, rules: Vec<Rule>) -> Result<Vec<Rule>, Vec<Problem>> {
-    let replacements: Vec<String> = rules.iter().map(|rule| String::from_utf8_lossy(&rule.replacement).into_owned()).collect();
     let first = rules.len() - config.rules.len();
-    let names: Vec<Arc<str>> = rules.iter().map(|rule| rule.name.clone()).collect();
+    let known: Vec<_> = rules.iter().map(|rule| (rule.name.clone(), rule.replacement.clone())).collect();
     let mut engine = Engine::new(rules);
     let mut problems = Vec::new();
-    for (index, replacement) in replacements.iter().enumerate() {
-        if engine.redact(replacement.as_bytes(), Form::Plain).is_none() {
-            continue;
-        }
-        let message = format!("the rules find something in `{replacement}`, which stands for what `{}` takes out", names[index]);
-        let path = index.checked_sub(first).map_or("rules".to_owned(), |own| format!("rules.{own}.replacement"));
-        problems.push(Problem::at(&path, message).help("choose a replacement that no pattern matches"));
+    for (index, (name, replacement)) in known.iter().enumerate() {
+        let Some(finder) = engine.find(replacement).first().map(|hit| hit.rule) else { continue };
+        let message = format!(
+            "`{}` finds something in `{}`, which stands for what `{name}` takes out",
+            known[finder].0,
+            String::from_utf8_lossy(replacement)
+        );
+        problems.push(match (index.checked_sub(first), finder.checked_sub(first)) {
+            (None, Some(own)) => Problem::at(&format!("rules.{own}.pattern"), message).help("make the pattern narrower"),
+            (own, _) => Problem::at(&format!("rules.{}.replacement", own.unwrap_or_default()), message)
+                .help("choose a replacement that no pattern matches"),
+        });
     }
+    problems.dedup_by(|one, other| one.path == other.path);
     if problems.is_empty() { Ok(engine.into_rules()) } else { Err(problems) }
 }
 

@@ -39,7 +39,7 @@ static JWT: LazyLock<Pattern> =
     LazyLock::new(|| pattern(r"(?-u)(eyJ[A-Za-z0-9_\-]{6,}\.[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-]*){0,3})", |_, _, _| true));
 
 static BEARER: LazyLock<Pattern> = LazyLock::new(|| {
-    pattern(r"(?-u)\b(?i:bearer)(?:%20|[ \t+:=]){1,3}([A-Za-z0-9._~/\-][A-Za-z0-9._~+/\-]{11,}={0,2})", |text, start, end| {
+    pattern(r"(?-u)\b(?i:bearer)(?:%20|[ \t+:=])+([A-Za-z0-9._~/\-][A-Za-z0-9._~+/\-]{11,}={0,2})", |text, start, end| {
         detect::is_token(&text[start..end])
     })
 });
@@ -61,9 +61,8 @@ pub(super) fn find(rules: &[Rule], text: &[u8]) -> Vec<Hit> {
                 }
                 continue;
             }
-            Finder::Pattern(regex) => {
-                let found = regex.find_iter(text).filter(|m| !m.is_empty());
-                hits.extend(found.map(|m| Hit { start: m.start(), end: m.end(), rule }));
+            Finder::Pattern(pattern) => {
+                pattern.find(text, |start, end| hits.push(Hit { start, end, rule }));
                 continue;
             }
         };

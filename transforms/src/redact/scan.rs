@@ -118,6 +118,14 @@ impl Hits {
         self.any = self.words.iter().any(|word| *word != 0);
     }
 
+    /// Adds the blocks that `start..end` lies in.
+    pub(super) fn mark(&mut self, start: usize, end: usize) {
+        for block in start / BLOCK..end.div_ceil(BLOCK) {
+            self.words[block / 64] |= 1 << (block % 64);
+        }
+        self.any = true;
+    }
+
     /// Whether there is any place to look at.
     pub(super) fn any(&self) -> bool {
         self.any
@@ -195,6 +203,9 @@ mod tests {
         ] {
             assert_eq!(hits.within(start, end), expected, "{start}..{end}");
         }
+        hits.mark(63, 65);
+        hits.mark(14_900, 14_901);
+        assert!(hits.within(0, 1) && hits.within(14_890, 14_900) && !hits.within(14_912, 14_976));
         hits.find(b"");
         assert!(!hits.any());
     }
