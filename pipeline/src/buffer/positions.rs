@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::format::{FILE_HEADER_BYTES, FileHeader, Kind, MAJOR, Salt};
 use super::log::{self, Record};
 use super::quarantine;
+use super::recover::READ_TRIES;
 use super::seqs::SeqSet;
 use crate::edge::Nanos;
 use crate::fs::{File, Fs, read_exact_at};
@@ -112,7 +113,9 @@ impl Positions {
     /// Fails only for want of memory or descriptors: then it is better to wait than to send again.
     pub fn load(fs: Arc<dyn Fs>, dir: &Path, sink: u64, epoch: [u8; 16], now: Nanos) -> io::Result<(Positions, Condition)> {
         let mut positions = Positions::new(fs, dir, sink, epoch);
-        let condition = match positions.read(now) {
+        let is_odd = |error: &io::Error| !is_shortage(error) && error.kind() != io::ErrorKind::NotFound;
+        let tries = (1..READ_TRIES).map(|_| positions.read(now)).find(|outcome| !outcome.as_ref().is_err_and(is_odd));
+        let condition = match tries.unwrap_or_else(|| positions.read(now)) {
             Ok(condition) => condition,
             Err(error) if is_shortage(&error) => return Err(error),
             Err(error) => {
