@@ -65,7 +65,7 @@ pub(super) struct Positions {
     unwritten: Vec<u8>,
     unsynced_since: Option<Nanos>,
     retry_at: Option<Nanos>,
-    /// No new frame has a number below this.
+    /// The first number that could be given since the last start: segments that begin below it were closed by then.
     pub floor: u64,
     /// Frames that are settled. May hold numbers of segments long gone; those below all segments as one stretch.
     pub settled: SeqSet,
@@ -125,7 +125,6 @@ impl Positions {
                 Condition::Lacking
             }
         };
-        positions.floor = positions.floor.max(positions.settled.end());
         positions.keep_up(now);
         Ok((positions, condition))
     }
@@ -161,6 +160,13 @@ impl Positions {
         log::encode_settled(seqs.clone(), &ranges, &notes, self.salt, &mut self.unwritten);
         self.apply(Record::Settled { seqs, ranges, notes });
         self.write(now);
+    }
+
+    /// Says that from now on new frames have numbers from `seq`.
+    pub fn set_floor(&mut self, seq: u64, now: Nanos) {
+        if seq > self.floor {
+            self.settle(seq..seq, Vec::new(), Vec::new(), now);
+        }
     }
 
     /// Says that `file` is gone for good.
@@ -214,6 +220,9 @@ impl Positions {
     fn apply(&mut self, record: Record) {
         match record {
             Record::Settled { seqs, ranges, notes } => {
+                if seqs.is_empty() {
+                    self.floor = self.floor.max(seqs.end);
+                }
                 self.settled.insert(seqs);
                 for range in ranges {
                     self.held.entry(range.file).or_default().insert(range.start, range.end, range.marker);
@@ -299,7 +308,7 @@ impl Positions {
     }
 
     fn encode(&self, salt: Salt) -> Vec<u8> {
-        let mut out = FileHeader::new(Kind::Positions, self.sink, self.epoch, self.floor.max(self.settled.end())).encode().to_vec();
+        let mut out = FileHeader::new(Kind::Positions, self.sink, self.epoch, self.floor).encode().to_vec();
         for seqs in self.settled.stretches() {
             log::encode_settled(seqs, &[], &[], salt, &mut out);
         }

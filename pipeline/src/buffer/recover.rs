@@ -58,7 +58,7 @@ pub(super) fn recover(fs: &Arc<dyn Fs>, dir: &Path, sink: u64, epoch: [u8; 16], 
         now,
         found: Found {
             held: positions.held.clone(),
-            next_seq: positions.floor,
+            next_seq: 0,
             positions,
             segments: VecDeque::new(),
             groups: BTreeMap::new(),
@@ -139,10 +139,12 @@ impl Recovery<'_> {
         let mut files: Vec<(u64, PathBuf)> =
             names.iter().filter_map(|name| Some((segment::parse_name(name)?, self.dir.join(name)))).collect();
         files.sort_unstable();
+        let floor = self.found.positions.floor;
         // Frames below this are accounted for.
         let mut at = 1;
         for (index, (first, path)) in files.iter().enumerate() {
-            let limit = files.get(index + 1).map(|(next, _)| *next);
+            // The last segment ends where it ends, unless it was the last at an earlier start already and was closed then.
+            let limit = files.get(index + 1).map(|(next, _)| *next).or_else(|| (*first < floor).then_some(floor));
             if condition == Condition::Whole {
                 self.note_missing(at..*first);
             }
@@ -159,12 +161,16 @@ impl Recovery<'_> {
                 }
             }
         }
+        if condition == Condition::Whole {
+            self.note_missing(at..floor);
+        }
         // Numbers that settled frames had which are gone are not given again, and never missed.
-        let next = self.found.next_seq.max(at).max(self.found.positions.settled.end());
+        let next = floor.max(at).max(self.found.positions.settled.end());
         if at < next && !self.found.positions.settled.missing(at..next).is_empty() {
             self.found.positions.settle(at..next, Vec::new(), Vec::new(), self.now);
         }
         self.found.next_seq = next;
+        self.found.positions.set_floor(next, self.now);
         let low = self.found.segments.front().map_or(next, |segment| segment.seqs.start);
         self.found.positions.settled_below(low);
         Ok(())
@@ -377,8 +383,8 @@ fn ranges_and_wholeness(reader: &Reader<'_>, placed: &Placed) -> io::Result<(Vec
 }
 
 impl Scan {
-    /// Leaves out frames at the end that were never committed: of a group that is not whole, and in the last segment (no
-    /// `limit`) those that are damaged; says whether there were such. A group whose numbers all lie below the limit was
+    /// Leaves out frames at the end that were never committed: of a group that is not whole, and without a `limit` those that
+    /// are damaged; says whether there were such. A group whose numbers all lie below the limit was
     /// committed, whatever became of it.
     fn cut_uncommitted(&mut self, limit: Option<u64>) -> bool {
         let mut is_damaged = false;
