@@ -53,7 +53,7 @@ impl Kind {
 /// | 12 | 4 | length of this header, 64; a later minor version may put more before the checksum |
 /// | 16 | 8 | the first 8 bytes of the SHA-256 of the name of the sink's directory |
 /// | 24 | 16 | epoch of the state directory |
-/// | 40 | 8 | segment: number of its first frame; log of positions: no new frame has a number below this |
+/// | 40 | 8 | segment: number of its first frame; log of positions: from which number frames were given since the last opening |
 /// | 48 | 4 | flags, 0 |
 /// | 52 | 8 | 0 |
 /// | 60 | 4 | checksum of all before (not salted); always the last 4 bytes of the header, in all versions |

@@ -17,7 +17,7 @@
 //! | offset | bytes | |
 //! |---|---|---|
 //! | 0 | 8 | number of the first frame |
-//! | 8 | 8 | one past the number of the last frame; equal to the first where it is about no frame on disk |
+//! | 8 | 8 | one past the number of the last frame; equal to the first where it is about no frame on disk. Then, if it is not 0, the buffer was opened and gives numbers from this one |
 //! | 16 | 4 | number *r* of ranges |
 //! | 20 | 4 | number *n* of notes |
 //! | 24 | 40 *r* | ranges: file key 16, start 8, end 8, marker 8 |

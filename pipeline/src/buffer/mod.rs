@@ -47,7 +47,8 @@
 //! **Damage.** A frame that fails its checksum is copied to the quarantine, counted (to the record where its header is
 //! whole) and skipped; the next is found by its aligned magic and checksum. The ranges of its group are not held, so that they are
 //! read again if their source still exists; the other frames of the group are delivered. Behind the last valid frame of the last segment
-//! there is no telling damage from a write that never finished, and it is cut as that.
+//! there is no telling damage from a write that never finished, and it is cut as that: once, since every opening begins a new segment
+//! and says so in the log.
 //!
 //! **A disk that refuses.** A failed append is cut back, and the group returned. A segment that cannot be cut back, or whose sync
 //! failed, is not appended to nor synced again; where the next one begins says which of its frames count. Positions that cannot be written wait

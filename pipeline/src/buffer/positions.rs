@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::format::{FILE_HEADER_BYTES, FileHeader, Kind, MAJOR, Salt};
 use super::log::{self, Record};
 use super::quarantine;
+use super::recover::READ_TRIES;
 use super::seqs::SeqSet;
 use crate::edge::Nanos;
 use crate::fs::{File, Fs, read_exact_at};
@@ -64,7 +65,7 @@ pub(super) struct Positions {
     unwritten: Vec<u8>,
     unsynced_since: Option<Nanos>,
     retry_at: Option<Nanos>,
-    /// No new frame has a number below this.
+    /// The first number that could be given since the last start: segments that begin below it were closed by then.
     pub floor: u64,
     /// Frames that are settled. May hold numbers of segments long gone; those below all segments as one stretch.
     pub settled: SeqSet,
@@ -112,7 +113,9 @@ impl Positions {
     /// Fails only for want of memory or descriptors: then it is better to wait than to send again.
     pub fn load(fs: Arc<dyn Fs>, dir: &Path, sink: u64, epoch: [u8; 16], now: Nanos) -> io::Result<(Positions, Condition)> {
         let mut positions = Positions::new(fs, dir, sink, epoch);
-        let condition = match positions.read(now) {
+        let is_odd = |error: &io::Error| !is_shortage(error) && error.kind() != io::ErrorKind::NotFound;
+        let tries = (1..READ_TRIES).map(|_| positions.read(now)).find(|outcome| !outcome.as_ref().is_err_and(is_odd));
+        let condition = match tries.unwrap_or_else(|| positions.read(now)) {
             Ok(condition) => condition,
             Err(error) if is_shortage(&error) => return Err(error),
             Err(error) => {
@@ -122,7 +125,6 @@ impl Positions {
                 Condition::Lacking
             }
         };
-        positions.floor = positions.floor.max(positions.settled.end());
         positions.keep_up(now);
         Ok((positions, condition))
     }
@@ -158,6 +160,13 @@ impl Positions {
         log::encode_settled(seqs.clone(), &ranges, &notes, self.salt, &mut self.unwritten);
         self.apply(Record::Settled { seqs, ranges, notes });
         self.write(now);
+    }
+
+    /// Says that from now on new frames have numbers from `seq`.
+    pub fn set_floor(&mut self, seq: u64, now: Nanos) {
+        if seq > self.floor {
+            self.settle(seq..seq, Vec::new(), Vec::new(), now);
+        }
     }
 
     /// Says that `file` is gone for good.
@@ -211,6 +220,9 @@ impl Positions {
     fn apply(&mut self, record: Record) {
         match record {
             Record::Settled { seqs, ranges, notes } => {
+                if seqs.is_empty() {
+                    self.floor = self.floor.max(seqs.end);
+                }
                 self.settled.insert(seqs);
                 for range in ranges {
                     self.held.entry(range.file).or_default().insert(range.start, range.end, range.marker);
@@ -296,7 +308,7 @@ impl Positions {
     }
 
     fn encode(&self, salt: Salt) -> Vec<u8> {
-        let mut out = FileHeader::new(Kind::Positions, self.sink, self.epoch, self.floor.max(self.settled.end())).encode().to_vec();
+        let mut out = FileHeader::new(Kind::Positions, self.sink, self.epoch, self.floor).encode().to_vec();
         for seqs in self.settled.stretches() {
             log::encode_settled(seqs, &[], &[], salt, &mut out);
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::format::{FILE_HEADER_BYTES, FILE_HEADER_READ_BYTES, FileHeader, Kind, Salt};
 use super::positions::{self, Condition, Held, Positions, is_shortage};
 use super::quarantine;
-use super::segment::{self, Placed, Segment, Tally};
+use super::segment::{self, Placed, Reader, Segment, Tally};
 use super::seqs::SeqSet;
 use super::{Group, Recovered};
 use crate::edge::Nanos;
@@ -22,6 +22,9 @@ use crate::position::Range;
 /// How many numbers are left free behind a segment that cannot be read, so that none of its frames' is given again. More
 /// than a segment has; a gap of half as many is no sign of missing frames.
 const SKIPPED: u64 = 1 << 24;
+
+/// How often a file is read before what cannot be read is taken for damaged.
+pub(super) const READ_TRIES: u32 = 3;
 
 /// What a buffer starts from.
 pub(super) struct Found {
@@ -55,7 +58,7 @@ pub(super) fn recover(fs: &Arc<dyn Fs>, dir: &Path, sink: u64, epoch: [u8; 16], 
         now,
         found: Found {
             held: positions.held.clone(),
-            next_seq: positions.floor,
+            next_seq: 0,
             positions,
             segments: VecDeque::new(),
             groups: BTreeMap::new(),
@@ -127,6 +130,8 @@ struct Scan {
     bad: Vec<(Indices<u64>, u64)>,
     /// Where the frames end.
     end: u64,
+    /// Why what follows could not be read.
+    unreadable: Option<io::Error>,
 }
 
 impl Recovery<'_> {
@@ -134,14 +139,20 @@ impl Recovery<'_> {
         let mut files: Vec<(u64, PathBuf)> =
             names.iter().filter_map(|name| Some((segment::parse_name(name)?, self.dir.join(name)))).collect();
         files.sort_unstable();
+        let floor = self.found.positions.floor;
         // Frames below this are accounted for.
         let mut at = 1;
         for (index, (first, path)) in files.iter().enumerate() {
-            let limit = files.get(index + 1).map(|(next, _)| *next);
+            // The last segment ends where it ends, unless it was the last at an earlier start already and was closed then.
+            let limit = files.get(index + 1).map(|(next, _)| *next).or_else(|| (*first < floor).then_some(floor));
             if condition == Condition::Whole {
                 self.note_missing(at..*first);
             }
-            match self.segment(*first, path, limit) {
+            // It fails before it has done anything.
+            let tries = (1..READ_TRIES)
+                .map(|_| self.segment(*first, path, limit))
+                .find(|outcome| !outcome.as_ref().is_err_and(|e| !is_shortage(e)));
+            match tries.unwrap_or_else(|| self.segment(*first, path, limit)) {
                 Ok(end) => at = end,
                 Err(error) if is_shortage(&error) => return Err(error),
                 Err(error) => {
@@ -150,12 +161,16 @@ impl Recovery<'_> {
                 }
             }
         }
+        if condition == Condition::Whole {
+            self.note_missing(at..floor);
+        }
         // Numbers that settled frames had which are gone are not given again, and never missed.
-        let next = self.found.next_seq.max(at).max(self.found.positions.settled.end());
+        let next = floor.max(at).max(self.found.positions.settled.end());
         if at < next && !self.found.positions.settled.missing(at..next).is_empty() {
             self.found.positions.settle(at..next, Vec::new(), Vec::new(), self.now);
         }
         self.found.next_seq = next;
+        self.found.positions.set_floor(next, self.now);
         let low = self.found.segments.front().map_or(next, |segment| segment.seqs.start);
         self.found.positions.settled_below(low);
         Ok(())
@@ -205,8 +220,11 @@ impl Recovery<'_> {
             waiting: Tally::default(),
         };
         let mut scan = scan(&mut segment, self.fs, limit)?;
-        scan.cut_uncommitted(limit);
-        self.cut_tail(&mut segment, &scan, limit);
+        let is_cut = limit.is_none() && scan.unreadable.is_none();
+        let cut_damaged = scan.cut_uncommitted(if is_cut { None } else { limit.or(Some(u64::MAX)) });
+        if is_cut && segment.len > scan.end {
+            self.cut_tail(&mut segment, scan.end, cut_damaged || header.is_none());
+        }
         segment.seqs.end = scan.frames.last().map_or(first, |seen| seen.placed.fixed.seq + 1);
         if let Some(limit) = limit
             && segment.len > scan.end
@@ -215,7 +233,14 @@ impl Recovery<'_> {
             segment.seqs.end = limit;
         }
         self.account(&mut segment, &scan);
-        let end = segment.seqs.end;
+        let mut end = segment.seqs.end;
+        if let Some(error) = &scan.unreadable {
+            tracing::error!(path = %path.display(), %error, "a segment of a buffer can be read in part only; the disk may be failing");
+            if limit.is_none() {
+                self.found.recovered.damaged_frames += 1; // at least
+                end += SKIPPED;
+            }
+        }
         segment.file = None;
         if segment.waiting.frames > 0 {
             self.found.segments.push_back(segment);
@@ -231,12 +256,12 @@ impl Recovery<'_> {
         Ok(end)
     }
 
-    /// Cuts what is behind the last frame, if this is the last segment: it never got further, and is read again from its source.
-    fn cut_tail(&mut self, segment: &mut Segment, scan: &Scan, limit: Option<u64>) {
-        if limit.is_some() || segment.len <= scan.end.max(segment.start) {
-            return;
+    /// Cuts what is behind the last frame of the last segment: it never got further, and is read again from its source. What
+    /// may be damage all the same is put aside first.
+    fn cut_tail(&mut self, segment: &mut Segment, end: u64, is_suspect: bool) {
+        if is_suspect {
+            put_aside(self.fs, self.dir, segment, end..segment.len);
         }
-        let end = scan.end.max(segment.start);
         self.found.recovered.torn_bytes += segment.len - end;
         // If it cannot be cut, it is found again and counted again at the next start, and no more.
         let _ = segment.file(self.fs).and_then(|file| file.truncate(end));
@@ -311,30 +336,58 @@ pub(super) fn put_aside(fs: &dyn Fs, dir: &Path, segment: &mut Segment, span: In
 }
 
 /// Reads all of a segment's frames. Those from `limit` on, which the next segment has, are what a failed write left.
+///
+/// Where reading fails it is tried again from the beginning; and then what cannot be read is taken for damaged.
 fn scan(segment: &mut Segment, fs: &dyn Fs, limit: Option<u64>) -> io::Result<Scan> {
-    let (mut at, mut seq) = (segment.start, segment.seqs.start);
+    let (start, first) = (segment.start, segment.seqs.start);
     let reader = segment.reader(fs)?;
-    let mut scan = Scan { end: at, ..Scan::default() };
-    while let Some(placed) = reader.find(at, seq)? {
-        if placed.end() > reader.len || limit.is_some_and(|limit| placed.fixed.seq >= limit) {
-            break;
+    for _ in 1..READ_TRIES {
+        match scan_once(&reader, start, first, limit, false) {
+            Err(error) if !is_shortage(&error) => {}
+            outcome => return outcome,
         }
+    }
+    scan_once(&reader, start, first, limit, true)
+}
+
+fn scan_once(reader: &Reader<'_>, start: u64, first: u64, limit: Option<u64>, is_last_try: bool) -> io::Result<Scan> {
+    let (mut at, mut seq) = (start, first);
+    let mut scan = Scan::default();
+    loop {
+        let found = match reader.find(at, seq) {
+            Err(error) if is_last_try => {
+                scan.unreadable = Some(error);
+                None
+            }
+            outcome => outcome?,
+        };
+        let Some(placed) = found.filter(|p| p.end() <= reader.len && limit.is_none_or(|limit| p.fixed.seq < limit)) else { break };
         if placed.at > at {
             scan.bad.push((at..placed.at, seq));
         }
-        let header = reader.header(&placed)?;
-        let whole = header.is_some() && reader.check_body(&placed)?;
-        scan.frames.push(Seen { placed, ranges: header.map(|header| header.ranges).unwrap_or_default(), whole });
+        let (ranges, whole) = match ranges_and_wholeness(reader, &placed) {
+            Err(_) if is_last_try => (Vec::new(), false),
+            outcome => outcome?,
+        };
+        scan.frames.push(Seen { placed, ranges, whole });
         (at, seq) = (placed.end(), placed.fixed.seq + 1);
     }
-    scan.end = at;
+    // A file that is shorter than its header has no frames, and ends where it ends.
+    scan.end = at.min(reader.len);
     Ok(scan)
 }
 
+fn ranges_and_wholeness(reader: &Reader<'_>, placed: &Placed) -> io::Result<(Vec<Range>, bool)> {
+    let Some(header) = reader.header(placed)? else { return Ok((Vec::new(), false)) };
+    Ok((header.ranges, reader.check_body(placed)?))
+}
+
 impl Scan {
-    /// Leaves out frames at the end that were never committed: of a group that is not whole, and in the last segment (no
-    /// `limit`) those that are damaged. A group whose numbers all lie below the limit was committed, whatever became of it.
-    fn cut_uncommitted(&mut self, limit: Option<u64>) {
+    /// Leaves out frames at the end that were never committed: of a group that is not whole, and without a `limit` those that
+    /// are damaged; says whether there were such. A group whose numbers all lie below the limit was
+    /// committed, whatever became of it.
+    fn cut_uncommitted(&mut self, limit: Option<u64>) -> bool {
+        let mut is_damaged = false;
         loop {
             while let Some(last) = self.frames.last() {
                 let committed = match limit {
@@ -345,13 +398,14 @@ impl Scan {
                     break;
                 }
                 self.end = last.placed.at;
+                is_damaged |= !last.whole;
                 self.frames.pop();
             }
             self.bad.retain(|(span, _)| span.start < self.end);
             // What is bad right before the cut goes with it.
             match self.bad.pop_if(|(span, _)| span.end >= self.end) {
-                Some((span, _)) => self.end = span.start,
-                None => break,
+                Some((span, _)) => (self.end, is_damaged) = (span.start, true),
+                None => return is_damaged,
             }
         }
     }

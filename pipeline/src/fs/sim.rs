@@ -156,6 +156,11 @@ impl SimFs {
         state.inodes.insert(number, Inode { cache: bytes.to_vec(), durable: bytes.to_vec(), unsynced: Vec::new() });
     }
 
+    /// Whether a fault is still to come.
+    pub fn is_faulty(&self) -> bool {
+        self.lock().fault.is_some_and(|fault| fault.count > 0)
+    }
+
     /// How often a file or directory was synced so far.
     pub fn syncs(&self) -> u64 {
         self.lock().syncs
