@@ -55,8 +55,9 @@ impl SinkConfig {
 pub struct SinkContext {
     /// The sink's name in the configuration.
     pub name: String,
-    /// Where state is kept. `None` where each run starts from the beginning.
-    pub data_dir: Option<PathBuf>,
+    /// Where this sink's state is kept, beside its buffer's (`<data_dir>/sink-<name>`). `None` where each run starts from the
+    /// beginning.
+    pub state_dir: Option<PathBuf>,
     /// Whether the standard output is a terminal.
     pub stdout_is_terminal: bool,
     /// Whether the standard error is a terminal.
