@@ -33,7 +33,7 @@ pub enum SinkConfig {
     /// Writes records to the terminal or a pipe.
     Console(console::ConsoleConfig),
     /// Sends records to Elasticsearch, OpenSearch or another store that speaks `_bulk`.
-    Elasticsearch(elasticsearch::ElasticsearchConfig),
+    Elasticsearch(Box<elasticsearch::ElasticsearchConfig>),
     /// Writes records as lines of JSON into files.
     File(file::FileConfig),
 }
