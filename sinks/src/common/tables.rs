@@ -170,6 +170,15 @@ impl<'de> Deserialize<'de> for ConcurrencyConfig {
     }
 }
 
+impl serde::Serialize for ConcurrencyConfig {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            ConcurrencyConfig::Adaptive => serializer.serialize_str("adaptive"),
+            ConcurrencyConfig::Fixed(count) => serializer.serialize_u16(*count),
+        }
+    }
+}
+
 impl schemars::JsonSchema for ConcurrencyConfig {
     fn schema_name() -> Cow<'static, str> {
         "Concurrency".into()

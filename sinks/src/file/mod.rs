@@ -82,7 +82,7 @@ impl FileConfig {
         let Some((base, destination)) = path else { return Err(problems) };
         unless(problems, || {
             let settings = Settings {
-                base,
+                base: context.resolve(&base),
                 max_bytes: self.max_bytes.map(|size| size.0),
                 max_files: self.max_files,
                 sync: self.sync,
