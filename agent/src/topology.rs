@@ -46,7 +46,13 @@ pub struct Topology {
 }
 
 /// Builds everything and recovers what the buffers hold. Has to run inside the tokio runtime of the deliveries.
-pub fn build(pipeline: &Pipeline<Builtin>, state: &State, once: bool, clock: Arc<dyn Clock>, on_output_closed: &OnOutputClosed) -> anyhow::Result<Topology> {
+pub fn build(
+    pipeline: &Pipeline<Builtin>,
+    state: &State,
+    once: bool,
+    clock: Arc<dyn Clock>,
+    on_output_closed: &OnOutputClosed,
+) -> anyhow::Result<Topology> {
     let control = Control::new();
     let new_sinks = new_sinks(pipeline, state);
     let stats = Arc::new(new_stats(pipeline));
@@ -56,7 +62,10 @@ pub fn build(pipeline: &Pipeline<Builtin>, state: &State, once: bool, clock: Arc
     let mut queues = Vec::new();
     for named in &pipeline.sinks {
         let name: Arc<str> = named.name.as_str().into();
-        let parts = named.config.build(&sink_context(pipeline, &named.name, on_output_closed)).map_err(|problems| not_built("sink", &name, &problems))?;
+        let parts = named
+            .config
+            .build(&sink_context(pipeline, state, &named.name, on_output_closed))
+            .map_err(|problems| not_built("sink", &name, &problems))?;
         let queue = open_queue(&name, &parts, state, &control, &stats, &*clock)?;
         let scope = FrameScope::new(state.epoch(), name.clone(), run);
         outlets.push(Outlet::new(parts.sink.encoder(), Bodies::new(parts.compression, parts.limits), scope, queue.clone()));
@@ -82,10 +91,18 @@ fn new_stats(pipeline: &Pipeline<Builtin>) -> Stats {
     Stats::new(pipeline.sources.iter().map(|named| named.name.clone()), pipeline.sinks.iter().map(|named| named.name.clone()))
 }
 
-fn open_queue(name: &str, parts: &SinkParts, state: &State, control: &Arc<Control>, stats: &Stats, clock: &dyn Clock) -> anyhow::Result<Arc<Queue>> {
+fn open_queue(
+    name: &str,
+    parts: &SinkParts,
+    state: &State,
+    control: &Arc<Control>,
+    stats: &Stats,
+    clock: &dyn Clock,
+) -> anyhow::Result<Arc<Queue>> {
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
     let BufferSettings { disk, max_bytes, when_full, sync_after } = parts.buffer;
-    let options = BufferOptions { disk, dir: sink_dir(state, name), max_bytes, when_full, sync_after, memory_bytes: FRAMES_IN_MEMORY_BYTES };
+    let options =
+        BufferOptions { disk, dir: sink_dir(state, name), max_bytes, when_full, sync_after, memory_bytes: FRAMES_IN_MEMORY_BYTES };
     let (buffer, recovered) = SinkBuffer::open(fs, options, state.epoch(), clock.now());
     if recovered.frames > 0 || recovered.damaged_frames > 0 || recovered.torn_bytes > 0 {
         tracing::info!(
@@ -118,11 +135,11 @@ fn new_sinks(pipeline: &Pipeline<Builtin>, state: &State) -> SinkSet {
     known.iter().enumerate().filter(|(_, known)| !**known).fold(SinkSet::default(), |set, (index, _)| set.or(SinkSet::only(index)))
 }
 
-fn sink_context(pipeline: &Pipeline<Builtin>, name: &str, on_output_closed: &OnOutputClosed) -> SinkContext {
+fn sink_context(pipeline: &Pipeline<Builtin>, state: &State, name: &str, on_output_closed: &OnOutputClosed) -> SinkContext {
     SinkContext {
         name: name.to_owned(),
-        base_dir: pipeline.base_dir.clone(),
-        data_dir: pipeline.data_dir(),
+        base_dir: Some(pipeline.base_dir.clone()),
+        state_dir: (!state.is_temporary()).then(|| sink_dir(state, name)),
         stdout_is_terminal: std::io::stdout().is_terminal(),
         stderr_is_terminal: std::io::stderr().is_terminal(),
         output_closed: Some(on_output_closed.clone()),

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use crate::buffer::{Appended, SinkBuffer};
-use crate::edge::Nanos;
+use crate::edge::{Clock, Nanos};
 use crate::frame::Frame;
 use crate::position::{FileKey, RangeSet};
 use crate::run::Intake;
@@ -54,6 +55,8 @@ pub trait Buffer: Send {
 pub struct Queue<B: Buffer = SinkBuffer> {
     buffer: Mutex<B>,
     frames: Notify,
+    /// Something was appended or acknowledged, so that there may be something to sync.
+    changed: Notify,
     wake_worker: Waker,
     /// A worker was told that there is no room and waits to be woken.
     worker_waits: AtomicBool,
@@ -64,7 +67,14 @@ impl<B: Buffer> Queue<B> {
     /// A queue over `buffer`. `wake_worker` is called when there is room again after [`Queue::has_room`] said no or
     /// [`Queue::append`] gave a group back.
     pub fn new(buffer: B, wake_worker: Waker, stats: Arc<SinkStats>) -> Queue<B> {
-        let queue = Queue { buffer: Mutex::new(buffer), frames: Notify::new(), wake_worker, worker_waits: AtomicBool::new(false), stats };
+        let queue = Queue {
+            buffer: Mutex::new(buffer),
+            frames: Notify::new(),
+            changed: Notify::new(),
+            wake_worker,
+            worker_waits: AtomicBool::new(false),
+            stats,
+        };
         queue.update_stats(&queue.lock());
         queue
     }
@@ -84,6 +94,7 @@ impl<B: Buffer> Queue<B> {
         self.update_stats(&buffer);
         drop(buffer);
         self.frames.notify_one();
+        self.changed.notify_one();
         appended
     }
 
@@ -125,6 +136,7 @@ impl<B: Buffer> Queue<B> {
         buffer.acknowledge(seq, note, now);
         self.update_stats(&buffer);
         self.wake_for_room(buffer);
+        self.changed.notify_one();
     }
 
     /// Hands out frame `seq` again later, before newer ones.
@@ -141,6 +153,34 @@ impl<B: Buffer> Queue<B> {
         // A disk that refused may have come back: room is not made by acknowledgements alone.
         self.wake_for_room(buffer);
         next
+    }
+
+    /// Calls [`Queue::tick`] whenever it is due, for ever: a task beside the delivery. Syncs run on the blocking threads.
+    pub async fn upkeep(self: Arc<Self>, clock: Arc<dyn Clock>)
+    where
+        B: 'static,
+    {
+        /// How soon after a change the buffer is asked what is due: far below any `sync_after`, and few calls a second.
+        const AFTER_CHANGE: Duration = Duration::from_millis(100);
+        let mut due: Option<Nanos> = None;
+        loop {
+            match due {
+                None => {
+                    self.changed.notified().await;
+                    tokio::time::sleep(AFTER_CHANGE).await;
+                }
+                Some(due) => {
+                    let soon = async {
+                        self.changed.notified().await;
+                        tokio::time::sleep(AFTER_CHANGE).await;
+                    };
+                    // Dropped at its time: what changed meanwhile is looked at by the tick.
+                    let _ = tokio::time::timeout(due.since(clock.now()), soon).await;
+                }
+            }
+            let (queue, clock) = (self.clone(), clock.clone());
+            due = tokio::task::spawn_blocking(move || queue.tick(clock.now())).await.unwrap_or_default();
+        }
     }
 
     /// Syncs everything: before a stop.
@@ -257,6 +297,7 @@ pub(crate) mod tests {
         pub frames: BTreeMap<u64, Frame>,
         pub taken: BTreeSet<u64>,
         pub acknowledged: Vec<(u64, Option<Note>)>,
+        pub ticks: Vec<Nanos>,
         next_seq: u64,
     }
 
@@ -294,8 +335,10 @@ pub(crate) mod tests {
         fn put_back(&mut self, seq: u64) {
             assert!(self.taken.remove(&seq), "put back what was not handed out");
         }
-        fn tick(&mut self, _: Nanos) -> Option<Nanos> {
-            None
+        /// Something is due five seconds after the first tick after a change, then nothing.
+        fn tick(&mut self, now: Nanos) -> Option<Nanos> {
+            self.ticks.push(now);
+            (self.ticks.len() % 2 == 1).then(|| now.after(Duration::from_secs(5)))
         }
         fn sync(&mut self, _: Nanos) {}
         fn is_empty(&self) -> bool {
@@ -358,6 +401,36 @@ pub(crate) mod tests {
         queue.put_back(1);
         assert_eq!(queue.next().await.header().seq, 1);
         assert_eq!(queue.next().await.header().seq, 2);
+    }
+
+    struct Paused(tokio::time::Instant);
+
+    impl Clock for Paused {
+        fn now(&self) -> Nanos {
+            Nanos(self.0.elapsed().as_nanos() as u64)
+        }
+        fn unix_nanos(&self) -> i64 {
+            0
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn upkeep_ticks_after_changes_and_when_it_was_told() {
+        let queue = Queue::plain(9, Arc::new(|| ()));
+        let upkeep = tokio::spawn(queue.clone().upkeep(Arc::new(Paused(tokio::time::Instant::now()))));
+        let ticks = || queue.inspect(|b| b.ticks.iter().map(|at| at.0 / 100_000_000).collect::<Vec<_>>());
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(ticks(), [0; 0], "nothing changed");
+        queue.append(group("a\n"), Nanos(0));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(ticks(), [601, 651]);
+        queue.append(group("a\n"), Nanos(0));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        queue.try_next().unwrap();
+        queue.acknowledge(1, None, Nanos(0));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(ticks(), [601, 651, 1201, 1211]);
+        upkeep.abort();
     }
 
     #[test]

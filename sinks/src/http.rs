@@ -11,6 +11,7 @@ use skidder_pipeline::frame::Frame;
 use skidder_pipeline::problem::Problem;
 use skidder_pipeline::sink::{Response, Sending, Transport, TransportError};
 
+use crate::SinkContext;
 use crate::common::{Auth, AuthConfig, Secret, TlsConfig};
 
 /// What of an answer is read; the rest is left and the connection closed. A store's answer to a request of `batch.max_bytes`
@@ -40,6 +41,8 @@ pub struct HttpOptions<'a> {
     pub auth: Option<&'a AuthConfig>,
     /// `tls`.
     pub tls: &'a TlsConfig,
+    /// What the sink is told of the world.
+    pub context: &'a SinkContext,
 }
 
 /// Sends each frame as the body of one POST. The status of a [`Response`] is HTTP's.
@@ -79,7 +82,7 @@ impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> HttpTransport<F> {
             let problem = Problem::at(&format!("endpoints.{index}"), "credentials would go over plain HTTP to another machine");
             problems.push(problem.help("use `https://`, or `auth.allow_plain_http = true` where the network is yours alone"));
         }
-        let client = client(options.tls, &urls, problems)?;
+        let client = client(options, &urls, problems)?;
         (problems.len() == before).then(|| HttpTransport { client, endpoints: Endpoints::new(urls), auth, request })
     }
 
@@ -185,7 +188,7 @@ fn is_this_machine(url: &Url) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn client(tls: &TlsConfig, urls: &[Url], problems: &mut Vec<Problem>) -> Option<reqwest::Client> {
+fn client(options: &HttpOptions<'_>, urls: &[Url], problems: &mut Vec<Problem>) -> Option<reqwest::Client> {
     // An error says that there is one already: another sink's, and the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = reqwest::Client::builder()
@@ -200,7 +203,7 @@ fn client(tls: &TlsConfig, urls: &[Url], problems: &mut Vec<Problem>) -> Option<
         // No certificates are needed, and an image without any must do.
         client = client.tls_certs_only([]);
     }
-    client = tls.apply(client, problems);
+    client = options.tls.apply(client, options.context, problems);
     client.build().inspect_err(|e| problems.push(Problem::at("tls", format!("TLS cannot be set up: {}", innermost(e))))).ok()
 }
 

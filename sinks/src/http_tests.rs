@@ -55,7 +55,7 @@ type ToIndex = fn(&Frame) -> HttpRequest;
 
 fn transport(endpoints: &[String], auth: &str) -> Result<HttpTransport<ToIndex>, Vec<Problem>> {
     let auth: Option<AuthConfig> = serde_json::from_str(auth).unwrap();
-    let options = HttpOptions { endpoints, auth: auth.as_ref(), tls: &TlsConfig::default() };
+    let options = HttpOptions { endpoints, auth: auth.as_ref(), tls: &TlsConfig::default(), context: &SinkContext::default() };
     let mut problems = Vec::new();
     HttpTransport::new(&options, to_index as ToIndex, &mut problems).ok_or(problems)
 }
@@ -210,16 +210,21 @@ fn every_mistake_is_found_and_no_password_shown() {
 
 #[test]
 fn tls_files_are_read_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let junk = "junk.pem";
+    std::fs::write(dir.path().join(junk), "no certificate").unwrap();
     let problems = |json: &str| {
         let tls: TlsConfig = serde_json::from_str(json).unwrap();
-        let options = HttpOptions { endpoints: &["https://es".to_owned()], auth: None, tls: &tls };
+        let options = HttpOptions {
+            endpoints: &["https://es".to_owned()],
+            auth: None,
+            tls: &tls,
+            context: &SinkContext { base_dir: Some(dir.path().to_owned()), ..SinkContext::default() },
+        };
         let mut problems = Vec::new();
         drop(HttpTransport::new(&options, to_index as ToIndex, &mut problems));
         problems.iter().map(|p| p.path.join(".")).collect::<Vec<_>>()
     };
-    let dir = tempfile::tempdir().unwrap();
-    let junk = dir.path().join("junk.pem");
-    std::fs::write(&junk, "no certificate").unwrap();
     assert_eq!(problems(r#"{"ca_file":"/gone.pem","crt_file":"/gone.crt"}"#), ["tls.ca_file", "tls.crt_file", "tls.crt_file"]);
     assert_eq!(problems(&format!(r#"{{"ca_file":{junk:?}}}"#)), ["tls.ca_file"]);
     assert_eq!(problems(&format!(r#"{{"crt_file":{junk:?},"key_file":{junk:?}}}"#)), ["tls.crt_file"]);

@@ -14,7 +14,7 @@ pub mod lines;
 #[cfg(test)]
 mod testing;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skidder_pipeline::body::{BodyLimits, Compression};
@@ -33,13 +33,14 @@ pub enum SinkConfig {
     /// Writes records to the terminal or a pipe.
     Console(console::ConsoleConfig),
     /// Sends records to Elasticsearch, OpenSearch or another store that speaks `_bulk`.
-    Elasticsearch(elasticsearch::ElasticsearchConfig),
+    Elasticsearch(Box<elasticsearch::ElasticsearchConfig>),
     /// Writes records as lines of JSON into files.
     File(file::FileConfig),
 }
 
 impl SinkConfig {
-    /// Makes the sink, or says everything that is wrong with its table.
+    /// Makes the sink, or says everything that is wrong with its table. Reads what the table names (certificates) and changes
+    /// nothing: a check of the configuration calls it too.
     pub fn build(&self, context: &SinkContext) -> Result<SinkParts, Vec<Problem>> {
         match self {
             SinkConfig::Blackhole(config) => config.build(),
@@ -55,16 +56,24 @@ impl SinkConfig {
 pub struct SinkContext {
     /// The sink's name in the configuration.
     pub name: String,
-    /// Where relative paths start: the directory of the configuration file.
-    pub base_dir: PathBuf,
-    /// Where state is kept. `None` where each run starts from the beginning.
-    pub data_dir: Option<PathBuf>,
+    /// The directory that relative paths start from; the current one where it is not given.
+    pub base_dir: Option<PathBuf>,
+    /// Where this sink's state is kept, beside its buffer's (`<data_dir>/sink-<name>`). `None` where each run starts from the
+    /// beginning.
+    pub state_dir: Option<PathBuf>,
     /// Whether the standard output is a terminal.
     pub stdout_is_terminal: bool,
     /// Whether the standard error is a terminal.
     pub stderr_is_terminal: bool,
     /// Called once when the reader of the standard output has gone (`skidder run | head`).
     pub output_closed: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl SinkContext {
+    /// `path` from where relative paths start.
+    fn resolve(&self, path: &Path) -> PathBuf {
+        self.base_dir.as_ref().map_or_else(|| path.to_owned(), |base| base.join(path))
+    }
 }
 
 /// A sink, ready to be wired.

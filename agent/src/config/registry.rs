@@ -121,7 +121,7 @@ impl Component for SinkConfig {
     type Common = SinkCommon;
 
     fn check(&self, _: &SinkCommon, place: &Place<'_>) -> Vec<Problem> {
-        let context = SinkContext { name: place.name.to_owned(), base_dir: place.base_dir.to_owned(), ..SinkContext::default() };
+        let context = SinkContext { name: place.name.to_owned(), base_dir: Some(place.base_dir.to_owned()), ..SinkContext::default() };
         self.build(&context).err().unwrap_or_default()
     }
 }

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use skidder_pipeline::edge::{Clock, Nanos, SystemClock};
-use skidder_pipeline::queue::Queue;
 use skidder_pipeline::run::Worker;
 use skidder_pipeline::stats::Stats;
 use skidder_pipeline::{delivery, run};
@@ -30,9 +29,6 @@ use summary::Progress;
 /// How long a stop by signal waits for the stores. Below Kubernetes' 30 s between SIGTERM and SIGKILL; what is not
 /// delivered by then stays in the buffers for the next start.
 const DRAIN_WAIT: Duration = Duration::from_secs(20);
-
-/// How often buffers are asked what is due, beside the times they name themselves.
-const TICK_EVERY: Duration = Duration::from_secs(1);
 
 /// How to run.
 #[derive(Clone, Debug, Default)]
@@ -71,15 +67,17 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
     let output_closed = Arc::new(Notify::new());
     let on_output_closed = output_closed.clone();
     let on_output_closed: OnOutputClosed = Arc::new(move || on_output_closed.notify_one());
-    let Topology { worker, control, deliveries, queues, stats } = topology::build(pipeline, state, options.once, clock.clone(), &on_output_closed)?;
+    let Topology { worker, control, deliveries, queues, stats } =
+        topology::build(pipeline, state, options.once, clock.clone(), &on_output_closed)?;
     let (drain, drain_signal) = delivery::control();
     let mut delivering = JoinSet::new();
     for delivery in deliveries {
         delivering.spawn(delivery.run(drain_signal.clone()));
     }
-    let tickers = tickers(&queues, &clock);
+    let upkeep: Vec<_> = queues.iter().map(|queue| tokio::spawn(queue.clone().upkeep(clock.clone()))).collect();
     let (worker, mut worker_end) = start(worker)?;
-    let mut end = End { control, drain, clock: clock.clone(), worker_ended: false, deadline: options.timeout.map(|after| clock.now().after(after)) };
+    let mut end =
+        End { control, drain, clock: clock.clone(), worker_ended: false, deadline: options.timeout.map(|after| clock.now().after(after)) };
     let progress = Progress::new();
     let mut drained = true;
     tracing::info!(sources = pipeline.sources.len(), sinks = pipeline.sinks.len(), data_dir = %state.dir().display(), "started");
@@ -97,7 +95,7 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
             () = progress.tick() => progress.update(&stats),
         }
     }
-    tickers.into_iter().for_each(|ticker| ticker.abort());
+    upkeep.into_iter().for_each(|upkeep| upkeep.abort());
     queues.iter().for_each(|queue| queue.sync(clock.now()));
     progress.finish();
     // By now it has ended or was told to abandon; it looks at that between two chunks.
@@ -163,21 +161,6 @@ fn start(worker: Worker) -> anyhow::Result<(JoinHandle<()>, oneshot::Receiver<()
     Ok((thread, hears))
 }
 
-/// Lets each buffer sync what is due.
-fn tickers(queues: &[Arc<Queue>], clock: &Arc<dyn Clock>) -> Vec<tokio::task::JoinHandle<()>> {
-    let ticker = |queue: &Arc<Queue>| {
-        let (queue, clock) = (queue.clone(), clock.clone());
-        tokio::spawn(async move {
-            loop {
-                let now = clock.now();
-                let wait = queue.tick(now).map_or(TICK_EVERY, |at| at.since(now).clamp(Duration::from_millis(10), TICK_EVERY));
-                tokio::time::sleep(wait).await;
-            }
-        })
-    };
-    queues.iter().map(ticker).collect()
-}
-
 /// The signals that end a run. SIGHUP does nothing yet, rather than killing the agent.
 struct Signals {
     terminate: Signal,
@@ -188,7 +171,11 @@ struct Signals {
 impl Signals {
     fn new() -> anyhow::Result<Signals> {
         let listen = |kind| signal(kind).context("cannot listen to signals");
-        Ok(Signals { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())?, hang_up: listen(SignalKind::hangup())? })
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
     }
 
     async fn next(&mut self) {

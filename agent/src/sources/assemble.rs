@@ -78,8 +78,7 @@ pub(crate) fn assemble_ready(
     let (file, needs) = joiner.ready.front().map(|first| (first.file, first.needs))?;
     let bytes = std::mem::take(batch.bytes_mut());
     let at = bytes.len();
-    let block =
-        Block { file, needs, start: at, end: at, offset: 0, beyond: 0, now: Nanos::default() };
+    let block = Block { file, needs, start: at, end: at, offset: 0, beyond: 0, now: Nanos::default() };
     let mut ready = std::mem::take(&mut joiner.ready);
     let mut assembly = Assembly { rules, joiner, batch, covers, stats, block, bytes, valid: true };
     while let Some(pending) = ready.pop_front_if(|next| next.file == file && next.needs == needs) {
@@ -282,7 +281,12 @@ impl Assembly<'_> {
             return self.single(offset, line, invalid_utf8, unterminated);
         }
         let mut record = self.begin(offset, line);
-        record.append(line.message.span.of(&self.bytes), line.message.kind, self.block.beyond.saturating_sub(1), self.rules.max_record_bytes);
+        record.append(
+            line.message.span.of(&self.bytes),
+            line.message.kind,
+            self.block.beyond.saturating_sub(1),
+            self.rules.max_record_bytes,
+        );
         record.lines = 1;
         record.invalid_utf8 = invalid_utf8;
         record.touched = self.block.now;

@@ -95,8 +95,7 @@ impl FileConfig {
 
     pub(super) fn build(&self, context: SourceContext) -> anyhow::Result<Box<dyn Source>> {
         let files = Files::new(&context.base_dir, &self.include, &self.exclude, self.follow_symlinks)?;
-        let settings =
-            Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: self.read_from == ReadFrom::End };
+        let settings = Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: self.read_from == ReadFrom::End };
         let registry = Registry::shared(&context.state_dir, context.epoch)?;
         let env = context.env(self.format, self.max_record_bytes, self.multiline.as_ref(), Some(registry))?;
         Ok(Box::new(Tailer::new(env, Box::new(files), settings)))

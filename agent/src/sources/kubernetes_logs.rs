@@ -323,8 +323,7 @@ impl Discover for PodLogs {
         let pod_name = container_dir.parent().map_or("", name_of);
         let pod = parse_pod(pod_name).unwrap_or(PodName { namespace: "", pod: pod_name, uid: "" });
         let mut object = Vec::new();
-        let parts =
-            [("pod_name", pod.pod), ("pod_namespace", pod.namespace), ("pod_uid", pod.uid), ("container_name", container)];
+        let parts = [("pod_name", pod.pod), ("pod_namespace", pod.namespace), ("pod_uid", pod.uid), ("container_name", container)];
         for (key, value) in parts {
             object.extend_from_slice(if object.is_empty() { b"{\"" } else { b",\"" });
             object.extend_from_slice(key.as_bytes());

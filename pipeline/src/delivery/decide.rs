@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::backoff::Backoff;
+use super::health::{Change, Health};
 use super::limit::Limit;
 use crate::edge::{Chance, Nanos};
 use crate::sink::{Rejection, Verdict};
@@ -62,13 +63,6 @@ impl Default for Options {
         }
     }
 }
-
-/// How many tries in a row fail before the sink is said to be failing. One or two are a store's daily life (a 429, a
-/// connection that idled out) and would only fill the log.
-const FAILURES_BEFORE_REPORT: u32 = 3;
-
-/// The longest wait that a store may ask for (Retry-After). One that names more costs itself a request in this time.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// Something to send: a frame or a part of one. Unique for the life of a [`Decide`], growing.
 pub type PieceId = u64;
@@ -145,26 +139,6 @@ pub struct Account {
     pub rejected: u64,
 }
 
-/// A change of the sink's state, reported once.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Change {
-    /// Tries fail; they go on.
-    Failing {
-        /// Why the last one did.
-        reason: String,
-    },
-    /// The store needs a person; tries go on slowly.
-    Paused {
-        /// Why.
-        reason: String,
-    },
-    /// A send succeeded again.
-    Recovered {
-        /// How long there was none.
-        after: Duration,
-    },
-}
-
 /// The state machine. See the module's description.
 pub struct Decide {
     options: Options,
@@ -203,24 +177,6 @@ enum State {
     Burying { at: Nanos, letters: Vec<Rejection>, account: Account },
 }
 
-struct Health {
-    standing: Standing,
-    failures: u32,
-    /// Pauses in a row.
-    pauses: u32,
-    /// When the first of the failures in a row happened.
-    since: Nanos,
-    /// No send before this: the store asked, or is paused.
-    closed_until: Nanos,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    Fine,
-    Failing,
-    Paused,
-}
-
 impl Decide {
     /// A delivery with nothing to do. `fixed` is what the transport says of its concurrency.
     pub fn new(options: Options, fixed: Option<usize>, chance: Box<dyn Chance>) -> Decide {
@@ -228,7 +184,6 @@ impl Decide {
             (Some(count), _) | (None, Concurrency::Fixed(count)) => Limit::fixed(count),
             (None, Concurrency::Adaptive { max }) => Limit::adaptive(max),
         };
-        let health = Health { standing: Standing::Fine, failures: 0, pauses: 0, since: Nanos(0), closed_until: Nanos(0) };
         Decide {
             options,
             chance,
@@ -238,7 +193,7 @@ impl Decide {
             next_piece: 0,
             queued: VecDeque::new(),
             sending: 0,
-            health,
+            health: Health::default(),
         }
     }
 
@@ -275,7 +230,7 @@ impl Decide {
         if let Some((piece, letters)) = bury {
             return Some(Action::Bury { piece, letters });
         }
-        if self.sending >= self.bound() || now < self.health.closed_until {
+        if self.sending >= self.bound() || now < self.health.closed_until() {
             return None;
         }
         let (id, piece) = self.pieces.iter_mut().find(|(_, piece)| matches!(piece.state, State::Ready { at } if at <= now))?;
@@ -289,7 +244,7 @@ impl Decide {
     pub fn wake_at(&self) -> Option<Nanos> {
         let may_send = self.sending < self.bound();
         let due = self.pieces.values().filter_map(|piece| match &piece.state {
-            State::Ready { at } if may_send => Some((*at).max(self.health.closed_until)),
+            State::Ready { at } if may_send => Some((*at).max(self.health.closed_until())),
             State::Burying { at, letters, .. } if !letters.is_empty() => Some(*at),
             _ => None,
         });
@@ -383,7 +338,7 @@ impl Decide {
             self.limit.overloaded(sent.at, now);
             let wait = self.options.retry.full_jitter(1, self.chance.as_mut());
             let part = self.add(seq, retry.len() as u32, 1, now.after(wait));
-            self.close_for(sent.retry_after, now);
+            self.health.close_for(sent.retry_after, now);
             self.queued.push_back(Action::Cut { from: piece, into: part, path: path_of(&retry), records: retry.clone() });
         }
         let stored = u64::from(records) - retry.len() as u64 - rejected.len() as u64;
@@ -404,22 +359,18 @@ impl Decide {
     /// The same piece again, later.
     fn retry(&mut self, piece: PieceId, sent_at: Nanos, retry_after: Option<Duration>, reason: String, now: Nanos) {
         self.limit.overloaded(sent_at, now);
-        self.close_for(retry_after, now);
+        self.health.close_for(retry_after, now);
         self.again(piece, self.options.retry, now);
-        self.ill(Standing::Failing, reason, now);
+        let change = self.health.failed(reason, now);
+        self.report(change);
     }
 
     /// The same piece again, much later, and nothing else before.
     fn pause(&mut self, piece: PieceId, retry_after: Option<Duration>, reason: String, now: Nanos) {
-        // Sends that were under way together meet the same closed door: one pause.
-        if now >= self.health.closed_until {
-            self.health.pauses += 1;
-            let wait = self.options.pause.half_jitter(self.health.pauses, self.chance.as_mut());
-            self.health.closed_until = now.after(wait);
-        }
-        self.close_for(retry_after, now);
+        let change = self.health.pause(reason, self.options.pause, self.chance.as_mut(), now);
+        self.report(change);
+        self.health.close_for(retry_after, now);
         self.again(piece, Backoff { initial: Duration::ZERO, max: Duration::ZERO }, now);
-        self.ill(Standing::Paused, reason, now);
     }
 
     fn again(&mut self, piece: PieceId, backoff: Backoff, now: Nanos) {
@@ -466,41 +417,17 @@ impl Decide {
 
     /// The bound on sends and frames at once: one where the store is paused, to try it with.
     fn bound(&self) -> usize {
-        if self.health.standing == Standing::Paused { 1 } else { self.limit.current() }
-    }
-
-    fn close_for(&mut self, retry_after: Option<Duration>, now: Nanos) {
-        if let Some(wait) = retry_after {
-            self.health.closed_until = self.health.closed_until.max(now.after(wait.min(MAX_RETRY_AFTER)));
-        }
+        if self.health.is_paused() { 1 } else { self.limit.current() }
     }
 
     /// The store answered as one that works.
     fn well(&mut self, now: Nanos) {
-        if self.health.standing != Standing::Fine {
-            self.queued.push_back(Action::Report(Change::Recovered { after: now.since(self.health.since) }));
-            self.health.standing = Standing::Fine;
-        }
-        self.health.failures = 0;
-        self.health.pauses = 0;
+        let change = self.health.works(now);
+        self.report(change);
     }
 
-    fn ill(&mut self, how: Standing, reason: String, now: Nanos) {
-        if self.health.failures == 0 {
-            self.health.since = now;
-        }
-        self.health.failures = self.health.failures.saturating_add(1);
-        match (self.health.standing, how) {
-            (Standing::Fine | Standing::Failing, Standing::Paused) => {
-                self.health.standing = Standing::Paused;
-                self.queued.push_back(Action::Report(Change::Paused { reason }));
-            }
-            (Standing::Fine, Standing::Failing) if self.health.failures >= FAILURES_BEFORE_REPORT => {
-                self.health.standing = Standing::Failing;
-                self.queued.push_back(Action::Report(Change::Failing { reason }));
-            }
-            _ => {}
-        }
+    fn report(&mut self, change: Option<Change>) {
+        self.queued.extend(change.map(Action::Report));
     }
 }
 

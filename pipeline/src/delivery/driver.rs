@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 
 use super::dead_letters::{Bury, Letter};
-use super::decide::{Account, Action, Change, Decide, Options, Outcome, PieceId};
+use super::decide::{Account, Action, Decide, Options, Outcome, PieceId};
+use super::health::Change;
 use crate::body::decompress;
 use crate::buffer::SinkBuffer;
 use crate::edge::{Chance, Clock, Nanos};

@@ -15,8 +15,9 @@ pub mod backoff;
 pub mod dead_letters;
 pub mod decide;
 pub mod driver;
+pub mod health;
 pub mod limit;
 
 pub use dead_letters::{Bury, DeadLetterFile};
 pub use decide::Options;
-pub use driver::{Control, Delivery, Ended, control};
+pub use driver::{Control, Delivery, Ended, Signal, control};

@@ -170,6 +170,15 @@ impl<'de> Deserialize<'de> for ConcurrencyConfig {
     }
 }
 
+impl serde::Serialize for ConcurrencyConfig {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            ConcurrencyConfig::Adaptive => serializer.serialize_str("adaptive"),
+            ConcurrencyConfig::Fixed(count) => serializer.serialize_u16(*count),
+        }
+    }
+}
+
 impl schemars::JsonSchema for ConcurrencyConfig {
     fn schema_name() -> Cow<'static, str> {
         "Concurrency".into()
@@ -258,7 +267,7 @@ mod tests {
         let defaults = BatchDefaults { max_bytes: ByteSize::mib(1), max_events: 10, linger: Duration::from_secs(1) };
         let batch = |json: &str| {
             let table: BatchConfig = serde_json::from_str(json).unwrap();
-            problems(|p| drop(table.resolve(defaults, p)))
+            problems(|p| _ = table.resolve(defaults, p))
         };
         assert_eq!(batch("{}"), [""; 0]);
         assert_eq!(
@@ -268,7 +277,7 @@ mod tests {
         assert_eq!(batch(r#"{"linger_ms":99999999}"#), ["batch"]);
         let request = |json: &str| {
             let table: RequestConfig = serde_json::from_str(json).unwrap();
-            problems(|p| drop(table.resolve(p)))
+            problems(|p| _ = table.resolve(p))
         };
         assert_eq!(
             request(r#"{"timeout_secs":0,"retry_initial_backoff_ms":0,"retry_max_duration_secs":1e99}"#),
@@ -279,6 +288,6 @@ mod tests {
             assert!(serde_json::from_str::<ConcurrencyConfig>(json).is_err(), "{json}");
         }
         let buffer: BufferConfig = serde_json::from_str(r#"{"max_size":5,"sync_after_ms":99999999}"#).unwrap();
-        assert_eq!(problems(|p| drop(buffer.resolve(BufferType::Disk, p))), ["buffer.max_size", "buffer.sync_after_ms"]);
+        assert_eq!(problems(|p| _ = buffer.resolve(BufferType::Disk, p)), ["buffer.max_size", "buffer.sync_after_ms"]);
     }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use skidder_pipeline::problem::Problem;
 
+use crate::SinkContext;
+
 /// TLS towards the store.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -34,21 +36,22 @@ impl Default for TlsConfig {
 }
 
 impl TlsConfig {
-    /// The table with its relative paths below `base_dir`.
-    pub(crate) fn resolved(&self, base_dir: &Path) -> TlsConfig {
-        let below = |path: &Option<PathBuf>| path.as_ref().map(|path| base_dir.join(path));
-        TlsConfig { ca_file: below(&self.ca_file), crt_file: below(&self.crt_file), key_file: below(&self.key_file), ..*self }
-    }
-
     /// Applies the table to `client`, reading its files.
-    pub(crate) fn apply(&self, mut client: reqwest::ClientBuilder, problems: &mut Vec<Problem>) -> reqwest::ClientBuilder {
-        if let Some(pem) = read("tls.ca_file", self.ca_file.as_ref(), problems) {
+    pub(crate) fn apply(
+        &self,
+        mut client: reqwest::ClientBuilder,
+        context: &SinkContext,
+        problems: &mut Vec<Problem>,
+    ) -> reqwest::ClientBuilder {
+        let mut read = |at: &str, path: &Option<PathBuf>| read(at, &context.resolve(path.as_ref()?), problems);
+        let ca = read("tls.ca_file", &self.ca_file);
+        let pair = (read("tls.crt_file", &self.crt_file), read("tls.key_file", &self.key_file));
+        if let Some(pem) = ca {
             match reqwest::Certificate::from_pem_bundle(&pem) {
                 Ok(certificates) if !certificates.is_empty() => client = client.tls_certs_only(certificates),
                 _ => problems.push(Problem::at("tls.ca_file", "the file holds no certificate in PEM form")),
             }
         }
-        let pair = (read("tls.crt_file", self.crt_file.as_ref(), problems), read("tls.key_file", self.key_file.as_ref(), problems));
         match (&self.crt_file, &self.key_file) {
             (Some(_), None) => problems.push(Problem::at("tls.crt_file", "a certificate needs its key").help("add `key_file`")),
             (None, Some(_)) => problems.push(Problem::at("tls.key_file", "a key needs its certificate").help("add `crt_file`")),
@@ -71,8 +74,7 @@ impl TlsConfig {
     }
 }
 
-fn read(at: &str, path: Option<&PathBuf>, problems: &mut Vec<Problem>) -> Option<Vec<u8>> {
-    let path = path?;
+fn read(at: &str, path: &Path, problems: &mut Vec<Problem>) -> Option<Vec<u8>> {
     match std::fs::read(path) {
         Ok(pem) => Some(pem),
         Err(e) => {

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use skidder_pipeline::batch::{Batch, RecordView};
 use skidder_pipeline::body::{Bodies, BodyLimits, Compression};
 use skidder_pipeline::delivery::Options;
@@ -37,7 +37,7 @@ pub struct ConsoleConfig {
 }
 
 /// A standard stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// The standard output.

@@ -1,6 +1,6 @@
 //! Records as lines of `_bulk`.
 
-use skidder_pipeline::batch::Batch;
+use skidder_pipeline::batch::{Batch, Field};
 use skidder_pipeline::body::Bodies;
 use skidder_pipeline::id::RecordIds;
 use skidder_pipeline::json;
@@ -10,7 +10,7 @@ use skidder_pipeline::value::{Kind, Value};
 
 use super::Labels;
 use crate::destination::Router;
-use crate::lines::{write_member, write_value};
+use crate::lines::{write_member, write_some, write_value};
 
 /// Writes two lines a record. `timestamp` becomes `@timestamp`, unless a record has that already.
 pub struct BulkEncoder {
@@ -63,13 +63,22 @@ impl Encode for BulkEncoder {
                 out.extend_from_slice(json);
                 comma = true;
             }
-            for field in fields {
+            let is_special = |field: &Field| {
                 let key = field.key.of(bytes);
-                let value = Value { kind: field.kind, raw: field.value.of(bytes) };
-                if value.kind == Kind::Object && labels == Labels::Dedot {
-                    write_dedotted(key, value, comma, out);
+                key == TIMESTAMP || (field.kind == Kind::Object && labels == Labels::Dedot && holds_metadata(key))
+            };
+            let mut rest = fields;
+            while let Some((field, after)) = rest.split_first() {
+                if is_special(field) {
+                    let (key, value) = (field.key.of(bytes), Value { kind: field.kind, raw: field.value.of(bytes) });
+                    if key == TIMESTAMP {
+                        write_member(timestamp, value, comma, out);
+                    } else {
+                        write_dedotted(key, value, comma, out);
+                    }
+                    rest = after;
                 } else {
-                    write_member(if key == TIMESTAMP { timestamp } else { key }, value, comma, out);
+                    rest = write_some(bytes, rest, comma, |field| !is_special(field), out);
                 }
                 comma = true;
             }
@@ -100,7 +109,7 @@ impl Ready {
 
 /// Appends a member, with the keys of labels and annotations in it dedotted where it is where the metadata stands.
 fn write_dedotted(key: &[u8], value: Value<'_>, comma: bool, out: &mut Vec<u8>) {
-    if value.kind == Kind::Object && (holds_labels(key) || key == b"kubernetes") {
+    if value.kind == Kind::Object && holds_metadata(key) {
         out.extend_from_slice(if comma { b",\"" } else { b"\"" });
         out.extend_from_slice(key);
         out.extend_from_slice(b"\":");
@@ -118,6 +127,11 @@ fn write_dedotted(key: &[u8], value: Value<'_>, comma: bool, out: &mut Vec<u8>) 
     } else {
         write_member(key, value, comma, out);
     }
+}
+
+/// Whether labels may be in the object called `key`.
+fn holds_metadata(key: &[u8]) -> bool {
+    key == b"kubernetes" || holds_labels(key)
 }
 
 /// `pod_labels`, `node_labels`, `pod_annotations`, `labels`, …

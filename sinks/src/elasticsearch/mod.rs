@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use skidder_pipeline::body::Compression;
 use skidder_pipeline::frame::Frame;
 use skidder_pipeline::problem::Problem;
@@ -77,7 +77,7 @@ fn gzip() -> Compression {
 }
 
 /// Where records go.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// An index.
@@ -121,7 +121,7 @@ impl Default for DataStreamConfig {
 }
 
 /// What becomes of the keys of labels and annotations.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Labels {
     /// `_` in place of dots.
@@ -142,8 +142,7 @@ impl ElasticsearchConfig {
         let buffer = self.buffer.resolve(BufferType::Disk, &mut problems);
         let limits = self.batch.resolve(Self::BATCH, &mut problems);
         let delivery = self.request.resolve(&mut problems);
-        let tls = self.tls.resolved(&context.base_dir);
-        let options = HttpOptions { endpoints: &self.endpoints, auth: self.auth.as_ref(), tls: &tls };
+        let options = HttpOptions { endpoints: &self.endpoints, auth: self.auth.as_ref(), tls: &self.tls, context };
         let query = self.query();
         let request = move |frame: &Frame| {
             let mut headers = HeaderMap::new();

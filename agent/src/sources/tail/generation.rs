@@ -143,7 +143,14 @@ impl Generation {
     /// What to remember when it is closed.
     pub(super) fn memory(&self) -> Option<Memory> {
         let known = self.known.as_ref()?;
-        Some(Memory { size: self.facts.size, modified: self.facts.modified, key: known.key, cursor: self.cursor, marker: self.marker, framing: known.framing })
+        Some(Memory {
+            size: self.facts.size,
+            modified: self.facts.modified,
+            key: known.key,
+            cursor: self.cursor,
+            marker: self.marker,
+            framing: known.framing,
+        })
     }
 
     /// Its key, once that is known.
