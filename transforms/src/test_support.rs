@@ -7,7 +7,7 @@ use skidder_pipeline::batch::{Batch, Field};
 use skidder_pipeline::position::FileKey;
 use skidder_pipeline::shared::{Shared, SharedFields};
 use skidder_pipeline::transform::{Report, Transform};
-use skidder_pipeline::value::{Kind, Span, Value};
+use skidder_pipeline::value::{Kind, Span};
 
 use crate::TransformConfig;
 
@@ -47,11 +47,6 @@ pub(crate) fn batch_with(shared: Arc<Shared>, lines: &[&str]) -> Batch {
         batch.push(u64::from(time.start), &[text(time_key, time), text(stream_key, stream), text(message_key, message)]);
     }
     batch
-}
-
-/// The same with the shared fields of a Kubernetes source.
-pub(crate) fn batch(lines: &[&str]) -> Batch {
-    batch_with(kubernetes(), lines)
 }
 
 /// A batch of which each record has nothing but the members of one of `objects`.
@@ -108,11 +103,4 @@ pub(crate) fn apply(transform: &mut dyn Transform, batch: &mut Batch) -> Report 
     let mut report = Report::default();
     transform.apply(batch, &mut report);
     report
-}
-
-/// The tree of a value, to compare with.
-pub(crate) fn tree(value: Value<'_>) -> serde_json::Value {
-    let mut out = Vec::new();
-    value.write_json(&mut out);
-    serde_json::from_slice(&out).unwrap()
 }

@@ -34,7 +34,7 @@ pub struct ConditionError {
 /// How deep conditions may nest. People write three or four levels; evaluation takes a stack frame for each.
 pub const MAX_DEPTH: usize = 64;
 
-/// The most bytes that a compiled regular expression of a condition may take.
+/// The most bytes that a compiled regular expression of a condition may take, and each table that a search with it builds.
 const MAX_REGEX_BYTES: usize = 1 << 20;
 
 /// A condition as a tree.

@@ -259,7 +259,7 @@ impl Parser<'_> {
                 }
             }
         };
-        RegexBuilder::new(&pattern).size_limit(MAX_REGEX_BYTES).build().map_err(|error| {
+        RegexBuilder::new(&pattern).size_limit(MAX_REGEX_BYTES).dfa_size_limit(MAX_REGEX_BYTES).build().map_err(|error| {
             let message = match error {
                 regex::Error::CompiledTooBig(limit) => format!("the regular expression takes more than {limit} bytes when it is compiled"),
                 // The library draws the pattern with a caret over several lines; the last one says what is wrong.

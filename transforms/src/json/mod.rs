@@ -17,7 +17,7 @@ use shapes::Shapes;
 
 /// Makes the members of a JSON line the record's own fields.
 ///
-/// A line that is no JSON object stays as it is and is marked. Of a key that stands twice the last value counts. A member
+/// A line that is no JSON object, or nests deeper than 64, stays as it is and is marked. Of a key that stands twice the last value counts. A member
 /// whose key the record has already, from the agent (`timestamp`, `kubernetes`, …), is kept with `conflict_prefix` before
 /// its key, so that no pod can forge where its records come from.
 #[derive(Clone, Debug, serde::Deserialize, schemars::JsonSchema)]

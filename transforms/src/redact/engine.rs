@@ -17,6 +17,9 @@ const MAX_ROUNDS: usize = 8;
 /// What stands in the place of a value that could not be checked.
 pub(super) const WITHHELD: &[u8] = b"[REDACTED:error]";
 
+/// What withheld values are counted under. No rule may have this name.
+pub(super) const WITHHELD_NAME: &str = "error";
+
 /// How the text of a leaf is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Form {
@@ -71,6 +74,8 @@ pub(super) struct Engine {
     next: Vec<u8>,
     /// How many values each rule took out since the counts were taken.
     counts: Vec<u64>,
+    /// How many leaves were withheld since then.
+    withheld: u64,
 }
 
 impl Engine {
@@ -85,7 +90,7 @@ impl Engine {
         }
         let counts = vec![0; rules.len()];
         let (current, next) = (Vec::new(), Vec::new());
-        Engine { rules, builtins, patterns, view: View::default(), hits: Vec::new(), current, next, counts }
+        Engine { rules, builtins, patterns, view: View::default(), hits: Vec::new(), current, next, counts, withheld: 0 }
     }
 
     /// The rules.
@@ -120,12 +125,18 @@ impl Engine {
         match catch_unwind(AssertUnwindSafe(|| self.rounds(raw, form))) {
             Ok(Ok(false)) => None,
             Ok(Ok(true)) => Some(&self.current),
-            Ok(Err(Endless)) | Err(_) => Some(WITHHELD),
+            Ok(Err(Endless)) | Err(_) => {
+                self.withheld += 1;
+                Some(WITHHELD)
+            }
         }
     }
 
-    /// The counts of each rule that took something out since the last call.
+    /// The counts of each rule that took something out since the last call, and of what was withheld.
     pub(super) fn take_counts(&mut self, mut each: impl FnMut(&Arc<str>, u64)) {
+        if self.withheld > 0 {
+            each(&WITHHELD_NAME.into(), std::mem::take(&mut self.withheld));
+        }
         for (rule, count) in self.rules.iter().zip(&mut self.counts) {
             if *count > 0 {
                 each(&rule.name, std::mem::take(count));

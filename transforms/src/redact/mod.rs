@@ -25,7 +25,7 @@ use skidder_pipeline::transform::{Report, Transform};
 use skidder_pipeline::value::{Kind, Span, Value};
 
 use crate::fields::append;
-use engine::{Engine, Finder, Form, Rule};
+use engine::{Engine, Finder, Form, Rule, WITHHELD_NAME};
 use pattern::Pattern;
 use scan::Hits;
 
@@ -73,8 +73,8 @@ pub struct RuleConfig {
     pub replacement: Option<String>,
 }
 
-/// The most rules of the configuration: each is a search of every leaf.
-const MAX_RULES: usize = 100;
+/// The most rules of the configuration: each is a search of everything, and takes up to half a MiB of memory.
+const MAX_RULES: usize = 50;
 
 impl Builtin {
     /// How many there are.
@@ -248,7 +248,7 @@ fn rules(config: &RedactConfig) -> Result<Vec<Rule>, Vec<Problem>> {
     }
     for (index, rule) in config.rules.iter().enumerate() {
         let problem = |option: &str, message: String| Problem::at(&format!("rules.{index}.{option}"), message);
-        if rule.name.is_empty() || rules.iter().any(|other| *other.name == *rule.name) {
+        if rule.name.is_empty() || rule.name == WITHHELD_NAME || rules.iter().any(|other| *other.name == *rule.name) {
             problems.push(problem("name", format!("a rule needs a name of its own, and `{}` is none", rule.name)));
         }
         let replacement = rule.replacement.clone().unwrap_or_else(|| tag(&rule.name));

@@ -4,8 +4,11 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use super::scan::Hits;
 
-/// The most bytes that a compiled pattern may take: a hundred of them stay well within the agent's memory.
+/// The most bytes that a compiled pattern may take, so that all rules together stay well within the agent's memory.
 const MAX_PATTERN_BYTES: usize = 256 << 10;
+
+/// The most bytes of each table that a search builds while it runs. It starts the table anew when it is full.
+const MAX_TABLE_BYTES: usize = 128 << 10;
 
 /// A regular expression, and whether what is around a text can change what it finds there.
 #[derive(Clone, Debug)]
@@ -17,16 +20,22 @@ pub(super) struct Pattern {
 impl Pattern {
     /// Compiles a pattern, or says what is wrong with it.
     pub(super) fn new(source: &str) -> Result<Pattern, String> {
-        let regex = RegexBuilder::new(source).size_limit(MAX_PATTERN_BYTES).build().map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => {
-                format!("the pattern takes more than {} KiB when it is compiled; use fewer or smaller repetitions", MAX_PATTERN_BYTES >> 10)
-            }
-            // The library draws the pattern with a caret over several lines; the last one says what is wrong.
-            other => {
-                let text = other.to_string();
-                format!("the pattern is wrong: {}", text.lines().last().unwrap_or_default().trim_start_matches("error: "))
-            }
-        })?;
+        let regex =
+            RegexBuilder::new(source).size_limit(MAX_PATTERN_BYTES).dfa_size_limit(MAX_TABLE_BYTES).build().map_err(
+                |error| match error {
+                    regex::Error::CompiledTooBig(_) => {
+                        format!(
+                            "the pattern takes more than {} KiB when it is compiled; use fewer or smaller repetitions",
+                            MAX_PATTERN_BYTES >> 10
+                        )
+                    }
+                    // The library draws the pattern with a caret over several lines; the last one says what is wrong.
+                    other => {
+                        let text = other.to_string();
+                        format!("the pattern is wrong: {}", text.lines().last().unwrap_or_default().trim_start_matches("error: "))
+                    }
+                },
+            )?;
         // `\b` and the like match the empty string in some texts only.
         if ["", "a", " a 1 "].iter().any(|text| regex.find_iter(text.as_bytes()).any(|found| found.is_empty())) {
             return Err("the pattern matches the empty string, so it would match everywhere; use `+` in place of `*`".to_owned());

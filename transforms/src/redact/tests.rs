@@ -176,6 +176,7 @@ fn reports_every_mistake() {
         {"name": "c", "pattern": r"\pL{500}{500}"},
         {"name": "email", "pattern": "x"},
         {"name": "d", "pattern": r"\b"},
+        {"name": "error", "pattern": "x"},
     ]});
     let found = problems(table);
     for (problem, (place, part)) in found.iter().zip([
@@ -184,10 +185,11 @@ fn reports_every_mistake() {
         ("rules.2.pattern", "KiB"),
         ("rules.3.name", "of its own"),
         ("rules.4.pattern", "empty string"),
+        ("rules.5.name", "of its own"),
     ]) {
         assert!(problem.starts_with(place) && problem.contains(part), "{problem}");
     }
-    assert_eq!(found.len(), 5, "{found:?}");
+    assert_eq!(found.len(), 6, "{found:?}");
     assert_eq!(problems(json!({"type": "redact", "builtins": []})).len(), 1);
     for (pattern, replacement, place) in
         [("x", "someone@example.zz", "rules.0.replacement: "), ("x", "xx", "rules.0.replacement: "), ("M[A-Z]+", "-", "rules.0.pattern: ")]
@@ -200,12 +202,12 @@ fn reports_every_mistake() {
 
 #[test]
 fn rules_that_feed_each_other_for_ever_withhold_the_value() {
-    // `c` is no match of any rule, but it makes one of what stands after it.
     let table = json!({"type": "redact", "builtins": [], "rules": [{"name": "a", "pattern": "ab", "replacement": "a"}]});
     let mut batch = batch_with(Shared::empty(), &[&format!("a{}", "b".repeat(20)), "abb"]);
-    apply(&mut *transform(table), &mut batch);
+    let report = apply(&mut *transform(table), &mut batch);
     assert_eq!(trees(&batch)[0]["message"], "[REDACTED:error]");
     assert_eq!(trees(&batch)[1]["message"], "a");
+    assert!(report.redactions().contains(&("error".into(), 1)));
 }
 
 #[test]
