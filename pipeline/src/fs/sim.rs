@@ -396,7 +396,8 @@ impl File for SimFile {
 
     fn append(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
         let mut state = self.fs.lock();
-        let mut bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let mut bytes = Vec::new();
+        parts.iter().for_each(|part| bytes.extend_from_slice(part));
         let mut outcome = state.call(false);
         if outcome.is_err() {
             let kept = if state.first_failure() { roll(&mut state.chance, bytes.len().max(1) as u64) } else { 0 };
