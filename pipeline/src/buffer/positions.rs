@@ -370,7 +370,5 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
 /// The major version of the file at `path`, if it is newer than ours.
 pub(super) fn newer_version(fs: &dyn Fs, path: &Path, kind: Kind) -> Option<u16> {
     let file = fs.open(path).ok()?;
-    let mut bytes = vec![0; super::format::FILE_HEADER_READ_BYTES.min(file.size().ok()? as usize)];
-    read_exact_at(&*file, &mut bytes, 0).ok()?;
-    FileHeader::decode(kind, &bytes).map(|header| header.major).filter(|major| *major > MAJOR)
+    FileHeader::read(kind, &*file, file.size().ok()?).map(|header| header.major).filter(|major| *major > MAJOR)
 }

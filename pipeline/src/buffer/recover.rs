@@ -9,7 +9,7 @@ use std::ops::Range as Indices;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{FILE_HEADER_BYTES, FILE_HEADER_READ_BYTES, FileHeader, Kind, Salt};
+use super::format::{FILE_HEADER_BYTES, FileHeader, Kind, Salt};
 use super::positions::{self, Condition, Held, Positions, is_shortage, retried};
 use super::quarantine;
 use super::scan::{Scan, scan};
@@ -17,7 +17,7 @@ use super::segment::{self, Segment};
 use super::seqs::SeqSet;
 use super::{Group, Recovered};
 use crate::edge::Nanos;
-use crate::fs::{Fs, read_exact_at};
+use crate::fs::Fs;
 
 /// How many numbers are left free behind a segment that cannot be read, so that none of its frames' is given again. More
 /// than a segment has; a gap of half as many is no sign of missing frames.
@@ -171,9 +171,7 @@ impl Recovery<'_> {
     fn read_segment(&self, first: u64, path: &Path, limit: Option<u64>) -> io::Result<(Segment, Scan)> {
         let file = self.fs.open(path)?;
         let size = file.size()?;
-        let mut head = vec![0; FILE_HEADER_READ_BYTES.min(size as usize)];
-        read_exact_at(&*file, &mut head, 0)?;
-        let header = FileHeader::decode(Kind::Segment, &head);
+        let header = FileHeader::read(Kind::Segment, &*file, size);
         let mut segment = Segment {
             path: path.to_owned(),
             file: Some(file),

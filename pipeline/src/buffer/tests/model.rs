@@ -261,10 +261,10 @@ impl History {
         for frame in &left {
             let place = (group_number(frame), frame.header().group_index);
             self.trace.push(format!("left: {place:?} as number {}", frame.header().seq));
-            if crash == Crash::PowerLoss
-                && let Some(tracked) = self.past.remove(&place)
-            {
-                self.frames.insert(place, tracked);
+            if crash == Crash::PowerLoss && self.past.contains_key(&place) {
+                let group: Vec<_> = self.past.range((place.0, 0)..(place.0 + 1, 0)).map(|(place, t)| (*place, t.clone())).collect();
+                self.frames.extend(group);
+                self.past.retain(|past, _| past.0 != place.0);
             }
             let known = self.frames.get(&place).map(|tracked| content(&tracked.frame));
             self.check(known.as_ref() == Some(&content(frame)), "what is left was put in");
