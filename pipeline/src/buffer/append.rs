@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 
-use super::format::{self, ALIGN, FILE_HEADER_BYTES, FileHeader, Kind};
+use super::format::{self, ALIGN, FileHeader, Kind};
 use super::next::unsettled_ranges;
 use super::positions::RETRY_AFTER;
 use super::segment::{self, Segment, Tally};
@@ -150,20 +150,8 @@ impl SinkBuffer {
             let path = self.options.dir.join(segment::name(self.next_seq));
             match self.fs.create(&path) {
                 Ok(file) => {
-                    return Ok(Segment {
-                        seqs: self.next_seq..self.next_seq,
-                        path,
-                        file: Some(file),
-                        start: FILE_HEADER_BYTES,
-                        len: FILE_HEADER_BYTES,
-                        salt: self.salt,
-                        created: now,
-                        sealed: false,
-                        poisoned: false,
-                        name_synced: false,
-                        synced: self.next_seq,
-                        waiting: Tally::default(),
-                    });
+                    let new = Segment::new(self.next_seq, now);
+                    return Ok(Segment { path, file: Some(file), salt: self.salt, ..new });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tries > 0 => {
                     tries -= 1;

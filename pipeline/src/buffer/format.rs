@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::body::Compression;
 use crate::frame::{BatchId, Header};
+use crate::fs::{File, read_exact_at};
 use crate::position::{FileKey, Range};
 
 /// The layout that this code writes. A file of a larger major version is not read; of a larger minor one it is.
@@ -88,6 +89,18 @@ impl FileHeader {
         bytes
     }
 
+    /// Reads the header of `file`, which has `size` bytes; `None` if it is not there or damaged.
+    pub fn read(kind: Kind, file: &dyn File, size: u64) -> Option<FileHeader> {
+        let mut bytes = vec![0; FILE_HEADER_BYTES.min(size) as usize];
+        read_exact_at(file, &mut bytes, 0).ok()?;
+        let len = u64::from(u32_at(bytes.get(12..16)?, 0));
+        if len > FILE_HEADER_BYTES {
+            bytes.resize(len.min(MAX_FILE_HEADER_BYTES).min(size) as usize, 0);
+            read_exact_at(file, &mut bytes, 0).ok()?;
+        }
+        FileHeader::decode(kind, &bytes)
+    }
+
     /// Reads the header at the beginning of `bytes`; `None` if it is not there or damaged. Of a newer major version only
     /// [`FileHeader::major`] has a meaning.
     pub fn decode(kind: Kind, bytes: &[u8]) -> Option<FileHeader> {
@@ -105,9 +118,6 @@ impl FileHeader {
         Some(FileHeader { kind, major, len, sink: u64_at(fields, 16), epoch, first_seq: u64_at(fields, 40) })
     }
 }
-
-/// How many bytes of a file [`FileHeader::decode`] can want.
-pub(super) const FILE_HEADER_READ_BYTES: usize = MAX_FILE_HEADER_BYTES as usize;
 
 /// The epoch as the beginning of salted checksums.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -77,6 +77,7 @@ mod next;
 mod positions;
 mod quarantine;
 mod recover;
+mod scan;
 mod segment;
 mod seqs;
 mod settle;

@@ -113,10 +113,19 @@ impl SinkBuffer {
         let read = read_at(segment, &*fs, at, seq, |seq| !settled.contains(seq) && !lost.contains(seq));
         let end = segment.seqs.end;
         let (placed, frame) = match read {
-            Ok(Some(found)) => found,
+            Ok(Some((placed, Ok(frame)))) => (placed, frame),
+            // What cannot be read is this frame alone.
+            Ok(Some((placed, Err(error)))) => match self.is_worth_another_try(&error) {
+                true => return Read::Nothing,
+                false => (placed, Wanted::Damaged),
+            },
             Err(error) if self.is_worth_another_try(&error) => return Read::Nothing,
             Ok(None) | Err(_) => {
-                let len = segment_len(self.segments.get(index));
+                let is_unreadable = read.is_err();
+                let len = self.segments.get_mut(index).map_or(0, |segment| {
+                    segment.is_kept |= is_unreadable;
+                    segment.len
+                });
                 self.cursor = Cursor { seq: end, segment: first, at: len };
                 self.lose(seq..end, None, at..len);
                 return Read::Skipped;
@@ -259,19 +268,15 @@ fn read_at(
     at: u64,
     seq: u64,
     is_wanted: impl Fn(u64) -> bool,
-) -> io::Result<Option<(Placed, Wanted)>> {
+) -> io::Result<Option<(Placed, io::Result<Wanted>)>> {
     let end = segment.seqs.end;
     let reader = segment.reader(fs)?;
     let Some(placed) = reader.find(at, seq)?.filter(|placed| placed.fixed.seq < end) else { return Ok(None) };
     let wanted = match is_wanted(placed.fixed.seq) {
-        false => Wanted::No,
-        true => reader.frame(&placed)?.map_or(Wanted::Damaged, Wanted::Whole),
+        false => Ok(Wanted::No),
+        true => reader.frame(&placed).map(|frame| frame.map_or(Wanted::Damaged, Wanted::Whole)),
     };
     Ok(Some((placed, wanted)))
-}
-
-fn segment_len(segment: Option<&Segment>) -> u64 {
-    segment.map_or(0, |segment| segment.len)
 }
 
 /// The ranges of a segment's groups of which some frame is not settled and none is lost.

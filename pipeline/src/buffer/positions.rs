@@ -14,7 +14,6 @@ use std::time::Duration;
 use super::format::{FILE_HEADER_BYTES, FileHeader, Kind, MAJOR, Salt};
 use super::log::{self, Record};
 use super::quarantine;
-use super::recover::READ_TRIES;
 use super::seqs::SeqSet;
 use crate::edge::Nanos;
 use crate::fs::{File, Fs, read_exact_at};
@@ -113,9 +112,7 @@ impl Positions {
     /// Fails only for want of memory or descriptors: then it is better to wait than to send again.
     pub fn load(fs: Arc<dyn Fs>, dir: &Path, sink: u64, epoch: [u8; 16], now: Nanos) -> io::Result<(Positions, Condition)> {
         let mut positions = Positions::new(fs, dir, sink, epoch);
-        let is_odd = |error: &io::Error| !is_shortage(error) && error.kind() != io::ErrorKind::NotFound;
-        let tries = (1..READ_TRIES).map(|_| positions.read(now)).find(|outcome| !outcome.as_ref().is_err_and(is_odd));
-        let condition = match tries.unwrap_or_else(|| positions.read(now)) {
+        let condition = match retried(|| positions.read(now)) {
             Ok(condition) => condition,
             Err(error) if is_shortage(&error) => return Err(error),
             Err(error) => {
@@ -250,10 +247,9 @@ impl Positions {
 
     /// Writes the state anew if that is called for, or else what is not written yet.
     fn keep_up(&mut self, now: Nanos) {
-        if self.file.is_none() || self.rewrite || self.len > 2 * self.base + GROWTH_BYTES {
-            if let Err(error) = self.write_anew(now) {
-                self.failed("written anew", &error, now);
-            }
+        let is_due = self.file.is_none() || self.rewrite || self.len > 2 * self.base + GROWTH_BYTES;
+        if is_due && let Err(error) = self.write_anew(now) {
+            self.failed("written anew", &error, now);
         }
         self.write(now);
     }
@@ -351,6 +347,20 @@ impl Positions {
     }
 }
 
+/// How often a file is read before what cannot be read is taken for damaged.
+pub(super) const READ_TRIES: u32 = 3;
+
+/// Tries again what fails for no reason that will pass or is known.
+pub(super) fn retried<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    for _ in 1..READ_TRIES {
+        match attempt() {
+            Err(error) if !is_shortage(&error) && error.kind() != io::ErrorKind::NotFound => {}
+            outcome => return outcome,
+        }
+    }
+    attempt()
+}
+
 /// Whether `error` is a want of memory or descriptors, which passes and says nothing about the file.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -360,7 +370,5 @@ pub(super) fn is_shortage(error: &io::Error) -> bool {
 /// The major version of the file at `path`, if it is newer than ours.
 pub(super) fn newer_version(fs: &dyn Fs, path: &Path, kind: Kind) -> Option<u16> {
     let file = fs.open(path).ok()?;
-    let mut bytes = vec![0; super::format::FILE_HEADER_READ_BYTES.min(file.size().ok()? as usize)];
-    read_exact_at(&*file, &mut bytes, 0).ok()?;
-    FileHeader::decode(kind, &bytes).map(|header| header.major).filter(|major| *major > MAJOR)
+    FileHeader::read(kind, &*file, file.size().ok()?).map(|header| header.major).filter(|major| *major > MAJOR)
 }

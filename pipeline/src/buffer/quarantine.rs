@@ -28,6 +28,15 @@ pub(super) fn keep(fs: &dyn Fs, dir: &Path, number: u64, file: &dyn File, span: 
     }
 }
 
+/// Moves a whole file into `quarantine/` below `dir`.
+pub(super) fn move_in(fs: &dyn Fs, dir: &Path, path: &Path) -> io::Result<()> {
+    let dir = dir.join("quarantine");
+    fs.create_dir_all(&dir)?;
+    let to = dir.join(path.file_name().unwrap_or_default());
+    make_room(fs, &dir, &to, fs.open(path)?.size()?)?;
+    fs.rename(path, &to)
+}
+
 fn copy(fs: &dyn Fs, dir: &Path, path: &Path, from: &dyn File, span: Range<u64>) -> io::Result<()> {
     fs.create_dir_all(dir)?;
     let to = fs.create(path)?;

@@ -9,22 +9,19 @@ use std::ops::Range as Indices;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{FILE_HEADER_BYTES, FILE_HEADER_READ_BYTES, FileHeader, Kind, Salt};
-use super::positions::{self, Condition, Held, Positions, is_shortage};
+use super::format::{FILE_HEADER_BYTES, FileHeader, Kind, Salt};
+use super::positions::{self, Condition, Held, Positions, is_shortage, retried};
 use super::quarantine;
-use super::segment::{self, Placed, Reader, Segment, Tally};
+use super::scan::{Scan, scan};
+use super::segment::{self, Segment};
 use super::seqs::SeqSet;
 use super::{Group, Recovered};
 use crate::edge::Nanos;
-use crate::fs::{Fs, read_exact_at};
-use crate::position::Range;
+use crate::fs::Fs;
 
 /// How many numbers are left free behind a segment that cannot be read, so that none of its frames' is given again. More
 /// than a segment has; a gap of half as many is no sign of missing frames.
 const SKIPPED: u64 = 1 << 24;
-
-/// How often a file is read before what cannot be read is taken for damaged.
-pub(super) const READ_TRIES: u32 = 3;
 
 /// What a buffer starts from.
 pub(super) struct Found {
@@ -114,26 +111,6 @@ struct Recovery<'a> {
     found: Found,
 }
 
-/// A frame whose fixed part is undamaged.
-struct Seen {
-    placed: Placed,
-    /// Of the group, where this is its last frame.
-    ranges: Vec<Range>,
-    whole: bool,
-}
-
-/// What one segment holds.
-#[derive(Default)]
-struct Scan {
-    frames: Vec<Seen>,
-    /// Stretches of bytes that are no frame, each with the number that the frame at its beginning had.
-    bad: Vec<(Indices<u64>, u64)>,
-    /// Where the frames end.
-    end: u64,
-    /// Why what follows could not be read.
-    unreadable: Option<io::Error>,
-}
-
 impl Recovery<'_> {
     fn segments(&mut self, names: &[String], condition: Condition) -> io::Result<()> {
         let mut files: Vec<(u64, PathBuf)> =
@@ -148,12 +125,8 @@ impl Recovery<'_> {
             if condition == Condition::Whole {
                 self.note_missing(at..*first);
             }
-            // It fails before it has done anything.
-            let tries = (1..READ_TRIES)
-                .map(|_| self.segment(*first, path, limit))
-                .find(|outcome| !outcome.as_ref().is_err_and(|e| !is_shortage(e)));
-            match tries.unwrap_or_else(|| self.segment(*first, path, limit)) {
-                Ok(end) => at = end,
+            match retried(|| self.read_segment(*first, path, limit)) {
+                Ok((segment, scan)) => at = self.take_in(segment, &scan, limit),
                 Err(error) if is_shortage(&error) => return Err(error),
                 Err(error) => {
                     tracing::error!(path = %path.display(), %error, "a segment of a buffer cannot be read and is left where it is");
@@ -194,48 +167,46 @@ impl Recovery<'_> {
         }
     }
 
-    /// Takes one segment in; says which number follows its frames.
-    fn segment(&mut self, first: u64, path: &Path, limit: Option<u64>) -> io::Result<u64> {
+    /// Reads one segment, and changes nothing yet.
+    fn read_segment(&self, first: u64, path: &Path, limit: Option<u64>) -> io::Result<(Segment, Scan)> {
         let file = self.fs.open(path)?;
         let size = file.size()?;
-        let mut head = vec![0; FILE_HEADER_READ_BYTES.min(size as usize)];
-        read_exact_at(&*file, &mut head, 0)?;
-        let header = FileHeader::decode(Kind::Segment, &head);
-        let (start, salt) = match &header {
-            Some(header) => (header.len, Salt::of(&header.epoch)),
-            None => (FILE_HEADER_BYTES, Salt::of(&self.epoch)),
-        };
+        let header = FileHeader::read(Kind::Segment, &*file, size);
         let mut segment = Segment {
-            seqs: first..first,
             path: path.to_owned(),
             file: Some(file),
-            start,
+            start: header.map_or(FILE_HEADER_BYTES, |header| header.len),
             len: size,
-            salt,
-            created: self.now,
+            salt: header.map_or(Salt::of(&self.epoch), |header| Salt::of(&header.epoch)),
             sealed: true,
-            poisoned: false,
-            name_synced: false,
-            synced: first,
-            waiting: Tally::default(),
+            ..Segment::new(first, self.now)
         };
         let mut scan = scan(&mut segment, self.fs, limit)?;
-        let is_cut = limit.is_none() && scan.unreadable.is_none();
-        let cut_damaged = scan.cut_uncommitted(if is_cut { None } else { limit.or(Some(u64::MAX)) });
-        if is_cut && segment.len > scan.end {
-            self.cut_tail(&mut segment, scan.end, cut_damaged || header.is_none());
+        scan.is_suspect |= header.is_none();
+        Ok((segment, scan))
+    }
+
+    /// Takes one segment in; says which number follows its frames.
+    fn take_in(&mut self, mut segment: Segment, scan: &Scan, limit: Option<u64>) -> u64 {
+        segment.seqs.end = scan.frames.last().map_or(segment.seqs.start, |seen| seen.placed.fixed.seq + 1);
+        let tail = scan.end..segment.len;
+        match limit {
+            _ if tail.is_empty() || (scan.unreadable.is_some() && limit.is_none()) => self.account(&mut segment, scan, None),
+            None => {
+                self.cut_tail(&mut segment, scan);
+                self.account(&mut segment, scan, None);
+            }
+            Some(limit) => {
+                let seq = segment.seqs.end;
+                segment.seqs.end = limit.max(seq);
+                self.account(&mut segment, scan, Some((tail, seq)));
+            }
         }
-        segment.seqs.end = scan.frames.last().map_or(first, |seen| seen.placed.fixed.seq + 1);
-        if let Some(limit) = limit
-            && segment.len > scan.end
-        {
-            scan.bad.push((scan.end..segment.len, segment.seqs.end));
-            segment.seqs.end = limit;
-        }
-        self.account(&mut segment, &scan);
         let mut end = segment.seqs.end;
         if let Some(error) = &scan.unreadable {
-            tracing::error!(path = %path.display(), %error, "a segment of a buffer can be read in part only; the disk may be failing");
+            let path = segment.path.display();
+            tracing::error!(%path, %error, "a segment of a buffer can be read in part only: the disk may be failing");
+            segment.is_kept = true;
             if limit.is_none() {
                 self.found.recovered.damaged_frames += 1; // at least
                 end += SKIPPED;
@@ -244,32 +215,30 @@ impl Recovery<'_> {
         segment.file = None;
         if segment.waiting.frames > 0 {
             self.found.segments.push_back(segment);
-            return Ok(end);
+            return end;
         }
         // Damaged frames were counted here and now; without this they would be missed at every start.
         if !self.found.positions.settled.missing(segment.seqs.clone()).is_empty() {
             self.found.positions.settle(segment.seqs.clone(), Vec::new(), Vec::new(), self.now);
         }
-        if let Err(error) = self.fs.unlink(path) {
-            tracing::warn!(path = %path.display(), %error, "a finished segment of a buffer could not be removed");
-        }
-        Ok(end)
+        segment.remove(self.fs, self.dir);
+        end
     }
 
     /// Cuts what is behind the last frame of the last segment: it never got further, and is read again from its source. What
     /// may be damage all the same is put aside first.
-    fn cut_tail(&mut self, segment: &mut Segment, end: u64, is_suspect: bool) {
-        if is_suspect {
-            put_aside(self.fs, self.dir, segment, end..segment.len);
+    fn cut_tail(&mut self, segment: &mut Segment, scan: &Scan) {
+        if scan.is_suspect {
+            put_aside(self.fs, self.dir, segment, scan.end..segment.len);
         }
-        self.found.recovered.torn_bytes += segment.len - end;
+        self.found.recovered.torn_bytes += segment.len - scan.end;
         // If it cannot be cut, it is found again and counted again at the next start, and no more.
-        let _ = segment.file(self.fs).and_then(|file| file.truncate(end));
-        segment.len = end;
+        let _ = segment.file(self.fs).and_then(|file| file.truncate(scan.end));
+        segment.len = scan.end;
     }
 
-    /// Counts a segment's frames, puts damage aside, and takes in what its groups hold.
-    fn account(&mut self, segment: &mut Segment, scan: &Scan) {
+    /// Counts a segment's frames, puts damage aside (`tail`: at its end), and takes in what its groups hold.
+    fn account(&mut self, segment: &mut Segment, scan: &Scan, tail: Option<(Indices<u64>, u64)>) {
         let found = &mut self.found;
         let mut lost = SeqSet::default();
         for seen in &scan.frames {
@@ -287,7 +256,7 @@ impl Recovery<'_> {
             }
         }
         let found = &mut self.found;
-        for (span, seq) in &scan.bad {
+        for (span, seq) in scan.bad.iter().chain(&tail) {
             let next = scan.frames.iter().map(|seen| seen.placed.fixed.seq).find(|next| next >= seq).unwrap_or(segment.seqs.end);
             let gone = found.positions.settled.missing(*seq..next);
             found.recovered.damaged_frames += gone.iter().map(|gap| gap.end - gap.start).sum::<u64>();
@@ -332,81 +301,5 @@ pub(super) fn put_aside(fs: &dyn Fs, dir: &Path, segment: &mut Segment, span: In
     let first = segment.seqs.start;
     if let Ok(file) = segment.file(fs) {
         quarantine::keep(fs, dir, first, file, span);
-    }
-}
-
-/// Reads all of a segment's frames. Those from `limit` on, which the next segment has, are what a failed write left.
-///
-/// Where reading fails it is tried again from the beginning; and then what cannot be read is taken for damaged.
-fn scan(segment: &mut Segment, fs: &dyn Fs, limit: Option<u64>) -> io::Result<Scan> {
-    let (start, first) = (segment.start, segment.seqs.start);
-    let reader = segment.reader(fs)?;
-    for _ in 1..READ_TRIES {
-        match scan_once(&reader, start, first, limit, false) {
-            Err(error) if !is_shortage(&error) => {}
-            outcome => return outcome,
-        }
-    }
-    scan_once(&reader, start, first, limit, true)
-}
-
-fn scan_once(reader: &Reader<'_>, start: u64, first: u64, limit: Option<u64>, is_last_try: bool) -> io::Result<Scan> {
-    let (mut at, mut seq) = (start, first);
-    let mut scan = Scan::default();
-    loop {
-        let found = match reader.find(at, seq) {
-            Err(error) if is_last_try => {
-                scan.unreadable = Some(error);
-                None
-            }
-            outcome => outcome?,
-        };
-        let Some(placed) = found.filter(|p| p.end() <= reader.len && limit.is_none_or(|limit| p.fixed.seq < limit)) else { break };
-        if placed.at > at {
-            scan.bad.push((at..placed.at, seq));
-        }
-        let (ranges, whole) = match ranges_and_wholeness(reader, &placed) {
-            Err(_) if is_last_try => (Vec::new(), false),
-            outcome => outcome?,
-        };
-        scan.frames.push(Seen { placed, ranges, whole });
-        (at, seq) = (placed.end(), placed.fixed.seq + 1);
-    }
-    // A file that is shorter than its header has no frames, and ends where it ends.
-    scan.end = at.min(reader.len);
-    Ok(scan)
-}
-
-fn ranges_and_wholeness(reader: &Reader<'_>, placed: &Placed) -> io::Result<(Vec<Range>, bool)> {
-    let Some(header) = reader.header(placed)? else { return Ok((Vec::new(), false)) };
-    Ok((header.ranges, reader.check_body(placed)?))
-}
-
-impl Scan {
-    /// Leaves out frames at the end that were never committed: of a group that is not whole, and without a `limit` those that
-    /// are damaged; says whether there were such. A group whose numbers all lie below the limit was
-    /// committed, whatever became of it.
-    fn cut_uncommitted(&mut self, limit: Option<u64>) -> bool {
-        let mut is_damaged = false;
-        loop {
-            while let Some(last) = self.frames.last() {
-                let committed = match limit {
-                    Some(limit) => last.placed.fixed.group().end <= limit,
-                    None => last.whole && last.placed.fixed.ends_group(),
-                };
-                if committed {
-                    break;
-                }
-                self.end = last.placed.at;
-                is_damaged |= !last.whole;
-                self.frames.pop();
-            }
-            self.bad.retain(|(span, _)| span.start < self.end);
-            // What is bad right before the cut goes with it.
-            match self.bad.pop_if(|(span, _)| span.end >= self.end) {
-                Some((span, _)) => (self.end, is_damaged) = (span.start, true),
-                None => return is_damaged,
-            }
-        }
     }
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::format::{ALIGN, FIXED_BYTES, FRAME_MAGIC, Fixed, MIN_FRAME_BYTES, Salt};
+use super::format::{ALIGN, FILE_HEADER_BYTES, FIXED_BYTES, FRAME_MAGIC, Fixed, MIN_FRAME_BYTES, Salt};
+use super::quarantine;
 use crate::edge::Nanos;
 use crate::frame::{Frame, Header};
 use crate::fs::{File, Fs, read_exact_at};
@@ -66,11 +67,41 @@ pub(super) struct Segment {
     pub name_synced: bool,
     /// Frames below this number are on the disk for good.
     pub synced: u64,
+    /// Whether a part of it could not be read, so that it is moved to the quarantine instead of removed.
+    pub is_kept: bool,
     /// What of it is not settled: neither acknowledged nor lost.
     pub waiting: Tally,
 }
 
 impl Segment {
+    /// An empty one without a file.
+    pub fn new(first: u64, now: Nanos) -> Segment {
+        Segment {
+            seqs: first..first,
+            path: PathBuf::new(),
+            file: None,
+            start: FILE_HEADER_BYTES,
+            len: FILE_HEADER_BYTES,
+            salt: Salt::of(&[0; 16]),
+            created: now,
+            sealed: false,
+            poisoned: false,
+            name_synced: false,
+            synced: first,
+            is_kept: false,
+            waiting: Tally::default(),
+        }
+    }
+
+    /// Removes it from the directory `dir`.
+    pub fn remove(&self, fs: &dyn Fs, dir: &Path) {
+        let outcome = if self.is_kept { quarantine::move_in(fs, dir, &self.path) } else { fs.unlink(&self.path) };
+        if let Err(error) = outcome {
+            // It is found at the next start, and settled as it is removed then.
+            tracing::warn!(path = %self.path.display(), %error, "a finished segment of a buffer could not be removed");
+        }
+    }
+
     /// The open file.
     pub fn file(&mut self, fs: &dyn Fs) -> io::Result<&dyn File> {
         let file = match self.file.take() {
@@ -142,8 +173,8 @@ impl Reader<'_> {
         {
             return Ok(Some(placed));
         }
-        let mut window = vec![0; WINDOW_BYTES];
         let mut from = at + ALIGN;
+        let mut window = vec![0; WINDOW_BYTES.min(self.len.saturating_sub(from) as usize)];
         while from + MIN_FRAME_BYTES <= self.len {
             let len = window.len().min((self.len - from) as usize);
             let bytes = &mut window[..len];

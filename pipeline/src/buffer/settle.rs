@@ -119,8 +119,8 @@ impl SinkBuffer {
     /// Removes the segment of frame `seq` if nothing in it waits and nothing more comes into it.
     pub(super) fn retire_if_done(&mut self, seq: u64, now: Nanos) {
         let index = self.segments.partition_point(|segment| segment.seqs.end <= seq);
-        let is_full = self.used_bytes() >= self.options.max_bytes;
-        if self.segments.get(index).is_some_and(|segment| segment.waiting.frames == 0 && (segment.sealed || is_full)) {
+        let Some(segment) = self.segments.get(index).filter(|segment| segment.waiting.frames == 0) else { return };
+        if segment.sealed || self.used_bytes() >= self.options.max_bytes {
             self.retire(index, Vec::new(), now);
         }
     }
@@ -134,9 +134,7 @@ impl SinkBuffer {
         if !ranges.is_empty() || !self.positions.settled.missing(segment.seqs.clone()).is_empty() {
             self.positions.settle(segment.seqs.clone(), ranges, Vec::new(), now);
         }
-        if let Err(error) = self.fs.unlink(&segment.path) {
-            tracing::warn!(path = %segment.path.display(), %error, "a finished segment of a buffer could not be removed");
-        }
+        segment.remove(&*self.fs, &self.options.dir);
         let low = self.segments.front().map_or(self.next_seq, |segment| segment.seqs.start);
         self.positions.settled_below(low);
     }

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -76,6 +77,8 @@ struct Inode {
     cache: Vec<u8>,
     durable: Vec<u8>,
     unsynced: Vec<Change>,
+    /// Bytes that reading fails at.
+    unreadable: Option<Range<usize>>,
 }
 
 #[derive(Clone)]
@@ -153,12 +156,20 @@ impl SimFs {
             None => state.new_inode(path),
         };
         state.durable_names.insert(path.to_owned(), number);
-        state.inodes.insert(number, Inode { cache: bytes.to_vec(), durable: bytes.to_vec(), unsynced: Vec::new() });
+        state.inodes.insert(number, Inode { cache: bytes.to_vec(), durable: bytes.to_vec(), ..Inode::default() });
     }
 
     /// Whether a fault is still to come.
     pub fn is_faulty(&self) -> bool {
         self.lock().fault.is_some_and(|fault| fault.count > 0)
+    }
+
+    /// Makes reading fail wherever it meets these bytes of a file, for good.
+    pub fn make_unreadable(&self, path: &Path, bytes: Range<usize>) {
+        let mut state = self.lock();
+        if let Some(inode) = state.names.get(path).copied().and_then(|number| state.inodes.get_mut(&number)) {
+            inode.unreadable = Some(bytes);
+        }
     }
 
     /// How often a file or directory was synced so far.
@@ -396,7 +407,8 @@ impl File for SimFile {
 
     fn append(&self, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
         let mut state = self.fs.lock();
-        let mut bytes: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        let mut bytes = Vec::new();
+        parts.iter().for_each(|part| bytes.extend_from_slice(part));
         let mut outcome = state.call(false);
         if outcome.is_err() {
             let kept = if state.first_failure() { roll(&mut state.chance, bytes.len().max(1) as u64) } else { 0 };
@@ -422,9 +434,13 @@ impl File for SimFile {
         self.with(true, |inode| {
             let from = inode.cache.get(offset as usize..).unwrap_or_default();
             let count = from.len().min(buffer.len());
+            let (start, end) = (offset as usize, offset as usize + count);
+            if inode.unreadable.as_ref().is_some_and(|bad| bad.start < end && start < bad.end) {
+                return Err(Errno::IO.into());
+            }
             buffer[..count].copy_from_slice(&from[..count]);
-            count
-        })
+            Ok(count)
+        })?
     }
 
     fn truncate(&self, size: u64) -> io::Result<()> {

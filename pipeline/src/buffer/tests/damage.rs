@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::buffer::format::{Salt, encode_header};
 
 /// A small buffer with all that can be in one: two segments, groups of several frames, acknowledged frames among those that
 /// wait, a group acknowledged in part, ranges in the log alone.
@@ -214,8 +215,8 @@ fn a_frame_planted_in_a_body_is_not_taken_for_one() {
     let mut planted = Vec::new();
     let forged = group(66).remove(0);
     for _ in 0..20 {
-        let salt = super::super::format::Salt::of(&[0; 16]);
-        super::super::format::encode_header(forged.header(), 2, forged.body(), salt, &mut planted);
+        let salt = Salt::of(&[0; 16]);
+        encode_header(forged.header(), 2, forged.body(), salt, &mut planted);
         planted.extend_from_slice(forged.body());
         planted.resize(planted.len().next_multiple_of(8), 0);
     }
@@ -252,4 +253,43 @@ fn old_frames_on_recycled_blocks_are_not_taken_for_new_ones() {
     let (mut buffer, recovered) = open(&fs, options());
     assert_eq!(drain(&mut buffer).iter().map(group_number).collect::<Vec<_>>(), [3]);
     assert_eq!(recovered.torn_bytes, old.len() as u64 - 64);
+}
+
+#[test]
+fn a_frame_whose_number_cannot_be_right_is_not_taken_for_the_next() {
+    let fs = SimFs::new();
+    let (mut buffer, _) = open(&fs, options());
+    append(&mut buffer, group(0));
+    let path = segments(&fs)[0].clone();
+    let mut bytes = fs.contents()[&path].clone();
+    // Eight bytes of damage cannot have held a hundred frames.
+    bytes.extend_from_slice(&[7; 8]);
+    let stray = group(1).remove(0);
+    encode_header(stray.header(), 102, stray.body(), Salt::of(&EPOCH), &mut bytes);
+    bytes.extend_from_slice(stray.body());
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    fs.replace(&path, &bytes);
+    assert_eq!(drain(&mut open(&fs, options()).0).iter().map(group_number).collect::<Vec<_>>(), [0]);
+}
+
+#[test]
+fn a_segment_that_was_closed_by_a_start_is_damaged_and_not_torn() {
+    let fs = SimFs::new();
+    let (mut buffer, _) = open(&fs, options());
+    (0..2).for_each(|n| append(&mut buffer, group_of(n, 2, 30)));
+    open(&fs, options());
+    let path = segments(&fs)[0].clone();
+    let bytes = fs.contents()[&path].clone();
+    for (len, flip) in [(bytes.len() - 60, None), (bytes.len(), Some(bytes.len() - 20))] {
+        let fs = fs.fork();
+        let mut damaged = bytes[..len].to_vec();
+        flip.into_iter().for_each(|at| damaged[at] ^= 1);
+        fs.replace(&path, &damaged);
+        for start in 0..3 {
+            let (mut buffer, recovered) = open(&fs, options());
+            assert_eq!(drain(&mut buffer).iter().map(group_number).collect::<Vec<_>>(), [0, 0, 1], "start {start}");
+            assert_eq!((recovered.torn_bytes, recovered.damaged_frames), (0, 1));
+            assert!(holds(&buffer, 0) && !holds(&buffer, 1));
+        }
+    }
 }

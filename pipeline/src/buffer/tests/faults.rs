@@ -165,3 +165,29 @@ fn dying_between_the_record_and_the_unlinking_neither_loses_nor_repeats() {
     // Died before the record; between; after both.
     assert_eq!(ends.into_iter().collect::<Vec<_>>(), [(0, false), (0, true), (1, true)]);
 }
+
+/// A bad sector costs what is in it; the file is not removed, for there may be more in it than could be seen.
+#[test]
+fn what_cannot_be_read_is_skipped_and_kept() {
+    let fs = SimFs::new();
+    let (mut buffer, _) = open(&fs, options());
+    (0..4).for_each(|n| append(&mut buffer, group_of(n, 1, 300)));
+    let path = segments(&fs)[0].clone();
+    let start = memchr::memmem::find(&fs.contents()[&path], &group(1)[0].header().id.0).unwrap() - 24;
+    for (bytes, left, is_moved) in [(start + 200..start + 210, vec![0, 2, 3], false), (start..start + 80, vec![0], true)] {
+        for while_open in [false, true] {
+            let fs = fs.fork();
+            let now = if while_open { open(&fs, BufferOptions { memory_bytes: 0, ..options() }).0 } else { open(&fs.fork(), options()).0 };
+            fs.make_unreadable(&path, bytes.clone());
+            let mut buffer = if while_open { now } else { open(&fs, options()).0 };
+            let frames: Vec<Frame> = (0..12).filter_map(|_| buffer.next()).collect();
+            assert_eq!(frames.iter().map(group_number).collect::<Vec<_>>(), left, "{bytes:?} {while_open}");
+            frames.iter().for_each(|frame| buffer.acknowledge(frame.header().seq, None, seconds(1)));
+            assert!(buffer.is_empty());
+            assert_eq!(buffer.lost_records() > 0, while_open || !is_moved);
+            assert_eq!((0..4).map(|n| holds(&buffer, n)).collect::<Vec<_>>(), [true, false, !is_moved, !is_moved]);
+            append(&mut buffer, group(9));
+            assert_eq!(segments(&fs).iter().filter(|kept| kept.starts_with("/data/sink-es/quarantine")).count(), usize::from(is_moved));
+        }
+    }
+}

@@ -1,13 +1,14 @@
 //! Random histories against a model that only remembers what was done: appends, acknowledgements in any order, time, faults,
-//! deaths in the middle of calls, power losses. Each history is made of its seed alone; `BUFFER_SEED=n` runs one again.
+//! deaths in the middle of calls, power losses. Each history is made of its seed alone; `BUFFER_SEED=n` runs one again,
+//! and `BUFFER_HISTORIES=n` as many as that.
 
 use rustix::io::Errno;
 
 use super::*;
 use crate::fs::sim::Fault;
 
-const HISTORIES: u64 = 3000;
-const STEPS: u64 = 60;
+const HISTORIES: u64 = 2000;
+const STEPS: u64 = 40;
 
 /// What became of a frame, as far as the one who calls the buffer knows.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ struct History {
     millis: u64,
     next_group: u64,
     frames: BTreeMap<(u64, u16), Tracked>,
+    /// Frames of groups that are not held any more; a power loss may bring them back with their segment.
+    past: BTreeMap<(u64, u16), Tracked>,
     /// Frames that the buffer handed out and that are not acknowledged.
     out: Vec<((u64, u16), u64)>,
     /// A call failed: what is durable is not known any more.
@@ -63,6 +66,7 @@ impl History {
             millis: 0,
             next_group: 0,
             frames: BTreeMap::new(),
+            past: BTreeMap::new(),
             out: Vec::new(),
             is_faulty: false,
             had_power_loss: false,
@@ -257,6 +261,11 @@ impl History {
         for frame in &left {
             let place = (group_number(frame), frame.header().group_index);
             self.trace.push(format!("left: {place:?} as number {}", frame.header().seq));
+            if crash == Crash::PowerLoss && self.past.contains_key(&place) {
+                let group: Vec<_> = self.past.range((place.0, 0)..(place.0 + 1, 0)).map(|(place, t)| (*place, t.clone())).collect();
+                self.frames.extend(group);
+                self.past.retain(|past, _| past.0 != place.0);
+            }
             let known = self.frames.get(&place).map(|tracked| content(&tracked.frame));
             self.check(known.as_ref() == Some(&content(frame)), "what is left was put in");
             came.insert(place, frame.header().seq);
@@ -318,14 +327,21 @@ impl History {
             let came = came.contains_key(place);
             tracked.append_unsure = false;
             tracked.ack_unsure = false;
+            // What was recovered counts as new: it may not have been synced.
+            if tracked.acknowledged_at.is_some() {
+                tracked.acknowledged_at = Some(self.millis);
+            }
             if came {
                 // Sent again though it was acknowledged: allowed above.
                 tracked.acknowledged_at = None;
                 tracked.ack_is_durable = false;
-                // When it is opened all that waits counts as new.
                 tracked.appended_at = self.millis;
             }
-            came || held[place.0 as usize]
+            let stays = came || held[place.0 as usize];
+            if !stays {
+                self.past.insert(*place, tracked.clone());
+            }
+            stays
         });
     }
 
@@ -347,7 +363,8 @@ fn no_history_of_crashes_loses_a_frame_or_takes_one_for_another() {
     if let Ok(seed) = std::env::var("BUFFER_SEED") {
         return History::new(seed.parse().expect("a number")).run();
     }
-    for seed in 0..HISTORIES {
+    let histories = std::env::var("BUFFER_HISTORIES").map_or(HISTORIES, |count| count.parse().expect("a number"));
+    for seed in 0..histories {
         History::new(seed).run();
     }
 }
