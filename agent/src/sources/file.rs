@@ -94,11 +94,15 @@ impl FileConfig {
     }
 
     pub(super) fn build(&self, context: SourceContext) -> anyhow::Result<Box<dyn Source>> {
+        Ok(Box::new(self.tailer(context)?))
+    }
+
+    pub(super) fn tailer(&self, context: SourceContext) -> anyhow::Result<Tailer> {
         let files = Files::new(&context.base_dir, &self.include, &self.exclude, self.follow_symlinks)?;
         let settings = Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: self.read_from == ReadFrom::End };
         let registry = Registry::shared(&context.state_dir, context.epoch)?;
         let env = context.env(self.format, self.max_record_bytes, self.multiline.as_ref(), Some(registry))?;
-        Ok(Box::new(Tailer::new(env, Box::new(files), settings)))
+        Ok(Tailer::new(env, Box::new(files), settings))
     }
 }
 
@@ -136,7 +140,8 @@ struct Walk {
 #[derive(Default)]
 struct Scan {
     entries: Vec<Entry>,
-    dirs: HashSet<(u64, u64)>,
+    /// The directories that lead to where it is.
+    above: Vec<(u64, u64)>,
     looked_at: usize,
 }
 
@@ -191,10 +196,12 @@ impl Files {
 
     fn list(&self, dir: &Path, metadata: &Metadata, depth: usize, scan: &mut Scan, listing: &mut Listing) {
         use std::os::unix::fs::MetadataExt;
-        // Links may lead in circles, and globs overlap: the same directory is listed once for each depth it is worth.
-        if !scan.dirs.insert((metadata.dev(), metadata.ino())) {
+        // Links may lead in circles.
+        let this = (metadata.dev(), metadata.ino());
+        if scan.above.contains(&this) {
             return;
         }
+        scan.above.push(this);
         listing.dirs.push(or_here(dir).to_owned());
         match fs::read_dir(or_here(dir)) {
             Ok(entries) => {
@@ -204,6 +211,7 @@ impl Files {
             }
             Err(error) => listing.refused.push((dir.to_owned(), error.to_string())),
         }
+        scan.above.pop();
     }
 }
 
@@ -284,7 +292,7 @@ mod tests {
             (&["*.log"], &[], &["a.log"], 1),
             (&["*.log", "a.*"], &["dir.log"], &["a.log"], 0),
             (&["**/*.log"], &["dir.log"], &["a.log", "sub/c.log", "sub/deep/d.log"], 0),
-            (&["sub/*/*.log*"], &["**/e.*"], &["sub/deep/d.log"], 0),
+            (&["sub/*/*.log*"], &["**/e.*"], &["sub/deep/d.log"], 1),
             (&["{a.log,sub/c.log}"], &[], &["a.log", "sub/c.log"], 0),
             (&["./sub/../a.log", "missing/*.log"], &[], &[], 0),
             (&["sub"], &[], &[], 1),

@@ -162,6 +162,19 @@ pub(crate) fn cut_point(text: &[u8], kind: Kind, max_bytes: usize) -> usize {
     cut
 }
 
+#[cfg(test)]
+impl Joiner {
+    /// How many bytes of files wait for the ends of their records.
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        let open = self.partial.iter().chain(&self.lines).flatten().map(Box::as_ref).chain(&self.ready);
+        open.map(|pending| {
+            assert!(pending.fresh.is_empty(), "settled after each block");
+            pending.ranges.iter().map(Range::len).sum::<u64>()
+        })
+        .sum()
+    }
+}
+
 /// The pending records of one stream of files.
 #[derive(Debug, Default)]
 pub(crate) struct Joiner {

@@ -90,6 +90,10 @@ impl KubernetesLogsConfig {
     }
 
     pub(super) fn build(&self, context: SourceContext) -> anyhow::Result<Box<dyn Source>> {
+        Ok(Box::new(self.tailer(context)?))
+    }
+
+    pub(super) fn tailer(&self, context: SourceContext) -> anyhow::Result<Tailer> {
         let pods = PodLogs {
             root: None,
             root_path: context.base_dir.join(&self.root),
@@ -102,7 +106,7 @@ impl KubernetesLogsConfig {
         };
         let settings = Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: false };
         let env = context.env(self.format, self.max_record_bytes, self.multiline.as_ref(), None)?;
-        Ok(Box::new(Tailer::new(env, Box::new(pods), settings)))
+        Ok(Tailer::new(env, Box::new(pods), settings))
     }
 }
 

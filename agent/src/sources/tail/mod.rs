@@ -296,7 +296,7 @@ impl Tailer {
         if wake || self.env.once && !stream.active {
             stream.active = true;
             self.active.push_back(index);
-        } else if !stream.active && stream.due <= now {
+        } else if !stream.active && stream.due == Nanos(0) {
             self.schedule(&mut stream, index, now.after(MIN_POLL));
         }
         self.streams[index] = Some(stream);

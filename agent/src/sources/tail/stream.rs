@@ -71,7 +71,7 @@ impl Stream {
             return Turn::Chunk;
         }
         for index in 0..self.chain.len() {
-            let take_open = env.once || self.is_final(index, now) || env.stopping && self.chain[index].facts.deleted;
+            let take_open = env.once || self.ends_open(index, now) || env.stopping && self.chain[index].facts.deleted;
             let generation = &mut self.chain[index];
             match generation.step(env, &mut self.joiner, chunk, now, take_open) {
                 Step::Chunk => return Turn::Chunk,
@@ -169,6 +169,11 @@ impl Stream {
     /// Whether a generation after `index` has bytes, so that its writer has moved on.
     fn has_newer(&self, index: usize) -> bool {
         self.chain.iter().skip(index + 1).any(|newer| newer.facts.size > 0)
+    }
+
+    /// Whether the last line of `index` is to be taken as it is, having asked once more whether it grew.
+    fn ends_open(&mut self, index: usize, now: Nanos) -> bool {
+        self.is_final(index, now) && (self.chain[index].unread() == 0 || !self.chain[index].refresh(now))
     }
 
     /// Whether nothing will be added to the last line of `index`.
