@@ -43,7 +43,6 @@ impl Record {
 /// - the bytes are UTF-8: a source replaces what is not before it makes records of it;
 /// - a key stands at most once among a record's own fields and the shared ones together;
 /// - the spans of a record's fields lie within the bytes. They need not be in order.
-#[derive(Clone)]
 pub struct Batch {
     bytes: Vec<u8>,
     records: Vec<Record>,
@@ -188,6 +187,23 @@ impl Batch {
             record.push(field);
         });
         true
+    }
+}
+
+impl Clone for Batch {
+    fn clone(&self) -> Batch {
+        let mut copy = Batch::new(self.shared.clone(), self.file);
+        copy.clone_from(self);
+        copy
+    }
+
+    /// Copies into the allocations that are there.
+    fn clone_from(&mut self, source: &Batch) {
+        self.bytes.clone_from(&source.bytes);
+        self.records.clone_from(&source.records);
+        self.fields.clone_from(&source.fields);
+        self.shared = source.shared.clone();
+        self.file = source.file;
     }
 }
 

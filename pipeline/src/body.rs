@@ -55,6 +55,10 @@ impl Bodies {
         self.now = now;
     }
 
+    pub(crate) fn now(&self) -> Nanos {
+        self.now
+    }
+
     /// Writes `records` records, encoded as `encoded`, into the body for `destination` (an index, a path, a tenant; empty
     /// for a sink that has just one).
     ///

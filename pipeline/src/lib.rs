@@ -17,6 +17,7 @@ pub mod path;
 pub mod position;
 pub mod problem;
 pub mod queue;
+pub mod run;
 pub mod shared;
 pub mod sink;
 pub mod source;

@@ -10,6 +10,7 @@ use crate::buffer::{Appended, SinkBuffer};
 use crate::edge::{Clock, Nanos};
 use crate::frame::Frame;
 use crate::position::{FileKey, RangeSet};
+use crate::run::Intake;
 use crate::sink::Note;
 use crate::stats::SinkStats;
 
@@ -224,6 +225,16 @@ impl<B: Buffer> Queue<B> {
         self.stats.buffered_records.set(records);
         self.stats.buffered_bytes.set(bytes);
         self.stats.lost.set(buffer.lost_records());
+    }
+}
+
+impl<B: Buffer> Intake for Queue<B> {
+    fn has_room(&self) -> bool {
+        Queue::has_room(self)
+    }
+
+    fn append(&self, group: Vec<Frame>, now: Nanos) -> Appended {
+        Queue::append(self, group, now)
     }
 }
 
