@@ -99,8 +99,7 @@ impl FileConfig {
 
     pub(super) fn tailer(&self, context: SourceContext) -> anyhow::Result<Tailer> {
         let files = Files::new(&context.base_dir, &self.include, &self.exclude, self.follow_symlinks)?;
-        let settings =
-            Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: self.read_from == ReadFrom::End };
+        let settings = Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: self.read_from == ReadFrom::End };
         let registry = Registry::shared(&context.state_dir, context.epoch)?;
         let env = context.env(self.format, self.max_record_bytes, self.multiline.as_ref(), Some(registry))?;
         Ok(Tailer::new(env, Box::new(files), settings))
@@ -288,7 +287,9 @@ mod tests {
         }
         fs::create_dir(dir.path().join("dir.log")).unwrap();
         std::os::unix::fs::symlink(dir.path(), dir.path().join("sub/loop")).unwrap();
-        let cases: &[(&[&str], &[&str], &[&str], usize)] = &[
+        // What is included, what excluded; what is found then, and how much refused.
+        type Case = (&'static [&'static str], &'static [&'static str], &'static [&'static str], usize);
+        let cases: &[Case] = &[
             (&["a.log"], &[], &["a.log"], 0),
             (&["*.log"], &[], &["a.log"], 1),
             (&["*.log", "a.*"], &["dir.log"], &["a.log"], 0),

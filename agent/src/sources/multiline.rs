@@ -72,16 +72,16 @@ impl MultilineConfig {
         let mut problems = Vec::new();
         if self.preset.is_some() == self.mode.is_some() {
             problems.push(
-                Problem::at("multiline", "exactly one of `preset` and `mode` is needed")
-                    .help("for example multiline = { preset = \"java\" }, or { mode = \"halt_before\", condition_pattern = \"^\\\\d{4}-\" }"),
+                Problem::at("multiline", "exactly one of `preset` and `mode` is needed").help(
+                    "for example multiline = { preset = \"java\" }, or { mode = \"halt_before\", condition_pattern = \"^\\\\d{4}-\" }",
+                ),
             );
         }
         let takes_pattern = self.preset.is_none() && self.mode.is_some_and(|mode| mode != Mode::Indent);
         if takes_pattern && self.condition_pattern.is_none() {
             problems.push(Problem::at("multiline", "this `mode` needs a `condition_pattern`"));
         }
-        let patterns =
-            [("multiline.start_pattern", &self.start_pattern), ("multiline.condition_pattern", &self.condition_pattern)];
+        let patterns = [("multiline.start_pattern", &self.start_pattern), ("multiline.condition_pattern", &self.condition_pattern)];
         for (path, pattern) in patterns {
             let Some(pattern) = pattern else { continue };
             if (self.preset.is_some() || self.mode.is_some()) && !takes_pattern {

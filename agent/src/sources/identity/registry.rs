@@ -135,8 +135,7 @@ impl Registry {
             generation += 1;
         }
         if !same || known.is_none_or(|known| known.generation != generation) {
-            let entry =
-                Entry { born: facts.born, generation, head_len: head.len() as u16, head: hash16(head), path: hash_of_path(path) };
+            let entry = Entry { born: facts.born, generation, head_len: head.len() as u16, head: hash16(head), path: hash_of_path(path) };
             self.file.write_all(&encode(inode, &entry))?;
             self.entries.insert(inode, entry);
             self.paths.insert(entry.path);

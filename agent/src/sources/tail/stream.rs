@@ -158,9 +158,7 @@ impl Stream {
         let shared = of_file.map_or_else(Shared::empty, |generation| generation.shared.clone());
         recycle(&mut chunk.batch, shared, file);
         constants::prepare(chunk.batch.bytes_mut(), 0, env.clock.unix_nanos());
-        let Some((_, needs)) =
-            assemble_ready(&env.rules, &mut self.joiner, &mut chunk.batch, &mut chunk.covers, &env.stats)
-        else {
+        let Some((_, needs)) = assemble_ready(&env.rules, &mut self.joiner, &mut chunk.batch, &mut chunk.covers, &env.stats) else {
             return false;
         };
         env.stats.records.add(chunk.batch.len() as u64);
