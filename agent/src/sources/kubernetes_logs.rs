@@ -119,7 +119,7 @@ struct PodLogs {
     exclude: GlobSet,
     clock: Arc<dyn Clock>,
     /// Directories that cannot have changed since they were listed as long as their time of change is this.
-    settled: HashMap<PathBuf, (i64, i64)>,
+    settled: HashMap<PathBuf, (i64, u64)>,
     /// The directories of all containers met.
     containers: BTreeSet<PathBuf>,
     /// Whether compressed logs were met.
@@ -181,9 +181,15 @@ impl PodLogs {
             }
         }
         let root = self.root_path.clone();
-        for pod in self.subdirectories(&root, listing).unwrap_or_default() {
-            if !new_only || self.containers_of(&pod).is_empty() {
-                self.scan_pod(&pod, listing);
+        let Some(pods) = self.subdirectories(&root, listing) else { return };
+        if !new_only {
+            let there: HashSet<&Path> = pods.iter().map(PathBuf::as_path).collect();
+            self.remove_containers(listing, |container| container.parent().is_some_and(|pod| there.contains(pod)));
+            self.settled.retain(|dir, _| *dir == root || dir.ancestors().take(2).any(|above| there.contains(above)));
+        }
+        for pod in &pods {
+            if !new_only || self.containers_of(pod).is_empty() {
+                self.scan_pod(pod, listing);
             }
         }
     }
@@ -196,10 +202,20 @@ impl PodLogs {
         if !self.is_settled(pod)
             && let Some(listed) = self.subdirectories(pod, listing)
         {
+            self.remove_containers(listing, |container| !container.starts_with(pod) || listed.iter().any(|l| l == container));
             containers = listed;
         }
         for container in containers {
             self.scan_container(&container, listing);
+        }
+    }
+
+    /// Lets go of the containers that are not `there` any more.
+    fn remove_containers(&mut self, listing: &mut Listing, there: impl Fn(&Path) -> bool) {
+        let gone = self.containers.extract_if(.., |container| !there(container));
+        for container in gone {
+            self.settled.remove(&container);
+            listing.gone.push(container);
         }
     }
 
@@ -236,7 +252,7 @@ impl PodLogs {
 
     /// Lists a directory and remembers its state of before.
     fn list(&mut self, dir: &Path, listing: &mut Listing) -> Option<Vec<fs::DirEntry>> {
-        let state = state_of(dir);
+        let state = self.state_of(dir);
         let now = self.clock.unix_nanos();
         match fs::read_dir(dir) {
             Ok(entries) => {
@@ -262,7 +278,7 @@ impl PodLogs {
     }
 
     fn is_settled(&self, dir: &Path) -> bool {
-        self.settled.get(dir).is_some_and(|known| state_of(dir) == Some(*known))
+        self.settled.get(dir).is_some_and(|known| self.state_of(dir) == Some(*known))
     }
 
     fn containers_of(&self, pod: &Path) -> Vec<PathBuf> {
@@ -270,23 +286,10 @@ impl PodLogs {
         from.take_while(|container| container.starts_with(pod)).cloned().collect()
     }
 
-    /// Notes what is gone, and lets go of it.
-    fn sweep(&mut self, listing: &mut Listing) {
-        let gone: Vec<PathBuf> = self.containers.iter().filter(|container| !container.exists()).cloned().collect();
-        for container in gone {
-            self.containers.remove(&container);
-            listing.gone.push(container);
-        }
-        self.settled.retain(|dir, state| state_of(dir) == Some(*state));
+    /// When a directory last changed, and its inode.
+    fn state_of(&self, dir: &Path) -> Option<(i64, u64)> {
+        self.root.as_ref()?.state_of(dir.strip_prefix(&self.root_path).ok()?)
     }
-}
-
-/// When a directory last changed, and its inode.
-fn state_of(dir: &Path) -> Option<(i64, i64)> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = fs::symlink_metadata(dir).ok()?;
-    let modified = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
-    Some((modified, metadata.ino().cast_signed()))
 }
 
 /// The last part of a path; empty where it is no UTF-8, which no name of Kubernetes is.
@@ -297,9 +300,7 @@ fn name_of(path: &Path) -> &str {
 impl Discover for PodLogs {
     fn scan(&mut self, changed: Option<&HashSet<PathBuf>>, listing: &mut Listing) {
         let Some(changed) = changed else {
-            self.scan_root(false, listing);
-            self.sweep(listing);
-            return;
+            return self.scan_root(false, listing);
         };
         for dir in changed {
             self.settled.remove(dir);
@@ -389,6 +390,9 @@ mod tests {
         assert_eq!(scan(&mut pods), (0, 0));
         pods.look_again(&container);
         assert_eq!(scan(&mut pods), (1, 0), "asked for");
+        fs::create_dir(dir.path().join("ns_pod_uid/other")).unwrap();
+        fs::remove_dir_all(&container).unwrap();
+        assert_eq!(scan(&mut pods), (1, 1));
         fs::remove_dir_all(dir.path().join("ns_pod_uid")).unwrap();
         assert_eq!(scan(&mut pods), (0, 1));
         assert!(pods.containers.is_empty() && pods.settled.len() <= 1);
