@@ -1,8 +1,7 @@
 //! The `kubernetes_logs` source: the log directories that kubelet keeps, one for each container of each pod.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +100,7 @@ impl KubernetesLogsConfig {
             exclude: glob_set(self.exclude_paths_glob_patterns.iter().map(String::as_str))?,
             clock: context.clock.clone(),
             settled: HashMap::new(),
-            containers: BTreeSet::new(),
+            pods: HashMap::new(),
             compressed: false,
         };
         let settings = Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: false };
@@ -120,8 +119,8 @@ struct PodLogs {
     clock: Arc<dyn Clock>,
     /// Directories that cannot have changed since they were listed as long as their time of change is this.
     settled: HashMap<PathBuf, (i64, u64)>,
-    /// The directories of all containers met.
-    containers: BTreeSet<PathBuf>,
+    /// The directories of the containers met, by those of their pods.
+    pods: HashMap<PathBuf, Vec<PathBuf>>,
     /// Whether compressed logs were met.
     compressed: bool,
 }
@@ -171,6 +170,11 @@ fn is_rotation_time(text: &str) -> bool {
 
 impl PodLogs {
     fn scan_root(&mut self, new_only: bool, listing: &mut Listing) {
+        // Removed and made anew, or mounted over.
+        let path = &self.root_path;
+        if self.root.take_if(|root| !root.is_at(path)).is_some() {
+            self.settled.clear();
+        }
         if self.root.is_none() {
             match Root::open(&self.root_path) {
                 Ok(root) => self.root = Some(root),
@@ -184,11 +188,13 @@ impl PodLogs {
         let Some(pods) = self.subdirectories(&root, listing) else { return };
         if !new_only {
             let there: HashSet<&Path> = pods.iter().map(PathBuf::as_path).collect();
-            self.remove_containers(listing, |container| container.parent().is_some_and(|pod| there.contains(pod)));
+            for (_, containers) in self.pods.extract_if(|pod, _| !there.contains(pod.as_path())) {
+                listing.gone.extend(containers);
+            }
             self.settled.retain(|dir, _| *dir == root || dir.ancestors().take(2).any(|above| there.contains(above)));
         }
         for pod in &pods {
-            if !new_only || self.containers_of(pod).is_empty() {
+            if !new_only || !self.pods.contains_key(pod) {
                 self.scan_pod(pod, listing);
             }
         }
@@ -198,11 +204,16 @@ impl PodLogs {
         if parse_pod(name_of(pod)).is_none() {
             return;
         }
-        let mut containers = self.containers_of(pod);
+        let mut containers = self.pods.get(pod).cloned().unwrap_or_default();
         if !self.is_settled(pod)
             && let Some(listed) = self.subdirectories(pod, listing)
         {
-            self.remove_containers(listing, |container| !container.starts_with(pod) || listed.iter().any(|l| l == container));
+            containers.retain(|container| !listed.contains(container));
+            for gone in &containers {
+                self.settled.remove(gone);
+            }
+            listing.gone.append(&mut containers);
+            self.pods.insert(pod.to_owned(), listed.clone());
             containers = listed;
         }
         for container in containers {
@@ -210,17 +221,7 @@ impl PodLogs {
         }
     }
 
-    /// Lets go of the containers that are not `there` any more.
-    fn remove_containers(&mut self, listing: &mut Listing, there: impl Fn(&Path) -> bool) {
-        let gone = self.containers.extract_if(.., |container| !there(container));
-        for container in gone {
-            self.settled.remove(&container);
-            listing.gone.push(container);
-        }
-    }
-
     fn scan_container(&mut self, container: &Path, listing: &mut Listing) {
-        self.containers.insert(container.to_owned());
         if self.is_settled(container) {
             return;
         }
@@ -279,11 +280,6 @@ impl PodLogs {
 
     fn is_settled(&self, dir: &Path) -> bool {
         self.settled.get(dir).is_some_and(|known| self.state_of(dir) == Some(*known))
-    }
-
-    fn containers_of(&self, pod: &Path) -> Vec<PathBuf> {
-        let from = self.containers.range::<Path, _>((Bound::Included(pod), Bound::Unbounded));
-        from.take_while(|container| container.starts_with(pod)).cloned().collect()
     }
 
     /// When a directory last changed, and its inode.
@@ -372,7 +368,7 @@ mod tests {
             exclude: GlobSet::empty(),
             clock: Arc::new(Still),
             settled: HashMap::new(),
-            containers: BTreeSet::new(),
+            pods: HashMap::new(),
             compressed: false,
         };
         let scan = |pods: &mut PodLogs| {
@@ -395,7 +391,7 @@ mod tests {
         assert_eq!(scan(&mut pods), (1, 1));
         fs::remove_dir_all(dir.path().join("ns_pod_uid")).unwrap();
         assert_eq!(scan(&mut pods), (0, 1));
-        assert!(pods.containers.is_empty() && pods.settled.len() <= 1);
+        assert!(pods.pods.is_empty() && pods.settled.len() <= 1);
     }
 
     #[test]

@@ -55,6 +55,14 @@ impl Root {
         Ok(Root(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
     }
 
+    /// Whether `path` still leads to it.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        match (rustix::fs::fstat(&self.0), rustix::fs::stat(path)) {
+            (Ok(own), Ok(there)) => (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino),
+            _ => false,
+        }
+    }
+
     /// When the directory `below` (relative) last changed, in nanoseconds since 1970, and its inode.
     pub(crate) fn state_of(&self, below: &Path) -> Option<(i64, u64)> {
         let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
