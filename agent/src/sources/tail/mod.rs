@@ -243,6 +243,8 @@ impl Tailer {
         }
         stream.chain = old.into_iter().chain(listed).collect();
         stream.chain.make_contiguous().sort_by_key(|generation| (generation.place.restart, !generation.unlisted));
+        // Most chains have one link, and there are thousands of chains.
+        stream.chain.shrink_to_fit();
         self.recount(&mut stream);
         let wake = !stream.active && stream.chain.iter().any(Generation::is_worth_reading);
         if wake || self.env.once && !stream.active {
