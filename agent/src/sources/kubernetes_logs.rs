@@ -294,6 +294,19 @@ fn name_of(path: &Path) -> &str {
 }
 
 impl Discover for PodLogs {
+    fn fork(&self) -> Box<dyn Discover> {
+        Box::new(PodLogs {
+            root: None,
+            root_path: self.root_path.clone(),
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            clock: self.clock.clone(),
+            settled: HashMap::new(),
+            pods: HashMap::new(),
+            compressed: self.compressed,
+        })
+    }
+
     fn scan(&mut self, changed: Option<&HashSet<PathBuf>>, listing: &mut Listing) {
         let Some(changed) = changed else {
             return self.scan_root(false, listing);
