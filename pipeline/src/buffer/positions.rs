@@ -143,7 +143,8 @@ impl Positions {
             quarantine::keep(&*self.fs, &self.dir, self.settled.end(), &*file, 0..bytes.len() as u64);
             return Ok(Condition::Lacking);
         }
-        if flaws.end < bytes.len() && file.truncate(flaws.end as u64).is_err() {
+        // Synced, so that no power loss brings the torn end back, completed by the zero bytes of a length that was written alone.
+        if flaws.end < bytes.len() && file.truncate(flaws.end as u64).and_then(|()| file.sync_data()).is_err() {
             return Ok(Condition::Whole); // and is written anew
         }
         (self.file, self.len, self.base, self.rewrite) = (Some(file), flaws.end as u64, start as u64, false);

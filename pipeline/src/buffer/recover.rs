@@ -232,8 +232,9 @@ impl Recovery<'_> {
             put_aside(self.fs, self.dir, segment, scan.end..segment.len);
         }
         self.found.recovered.torn_bytes += segment.len - scan.end;
-        // If it cannot be cut, it is found again and counted again at the next start, and no more.
-        let _ = segment.file(self.fs).and_then(|file| file.truncate(scan.end));
+        // Synced, so that no power loss brings it back, completed by the zero bytes of a length that was written alone. If it
+        // cannot be cut, it is found again and counted again at the next start, and no more.
+        let _ = segment.file(self.fs).and_then(|file| file.truncate(scan.end).and_then(|()| file.sync_data()));
         segment.len = scan.end;
     }
 
