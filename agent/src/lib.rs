@@ -1,1 +1,8 @@
-//! x
+//! The node: command line, configuration, sources, state, and the wiring of them.
+
+pub mod cli;
+pub mod config;
+pub mod run;
+pub mod sources;
+pub mod state;
+pub mod topology;

@@ -43,7 +43,6 @@ impl Record {
 /// - the bytes are UTF-8: a source replaces what is not before it makes records of it;
 /// - a key stands at most once among a record's own fields and the shared ones together;
 /// - the spans of a record's fields lie within the bytes. They need not be in order.
-#[derive(Clone)]
 pub struct Batch {
     bytes: Vec<u8>,
     records: Vec<Record>,
@@ -191,6 +190,23 @@ impl Batch {
     }
 }
 
+impl Clone for Batch {
+    fn clone(&self) -> Batch {
+        let mut copy = Batch::new(self.shared.clone(), self.file);
+        copy.clone_from(self);
+        copy
+    }
+
+    /// Copies into the allocations that are there.
+    fn clone_from(&mut self, source: &Batch) {
+        self.bytes.clone_from(&source.bytes);
+        self.records.clone_from(&source.records);
+        self.fields.clone_from(&source.fields);
+        self.shared = source.shared.clone();
+        self.file = source.file;
+    }
+}
+
 /// What [`Batch::rewrite`] hands out for each record: the bytes, and the list being written.
 pub struct Rewrite<'a> {
     bytes: &'a mut Vec<u8>,
@@ -275,6 +291,11 @@ impl<'a> RecordView<'a> {
     /// The record's own fields.
     pub fn fields(&self) -> &'a [Field] {
         self.fields
+    }
+
+    /// The fields that are the same for all records of the batch.
+    pub fn shared(&self) -> &'a Arc<Shared> {
+        &self.batch.shared
     }
 
     /// The batch's bytes, which the fields point into.

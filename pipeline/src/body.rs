@@ -1,6 +1,6 @@
 //! Bodies: what a sink will send, while records are still being written into it.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,10 @@ impl Bodies {
     /// The time that bodies opened from now on are given (monotonic).
     pub fn set_now(&mut self, now: Nanos) {
         self.now = now;
+    }
+
+    pub(crate) fn now(&self) -> Nanos {
+        self.now
     }
 
     /// Writes `records` records, encoded as `encoded`, into the body for `destination` (an index, a path, a tenant; empty
@@ -147,6 +151,23 @@ pub fn compress(compression: Compression, body: &[u8]) -> Vec<u8> {
     writer.finish().1
 }
 
+/// The body as it was before compression, for cutting parts out of a frame and for dead letters.
+///
+/// `raw_bytes` is what the frame says it holds; more than that is an error and not an allocation.
+pub fn decompress(compression: Compression, body: &[u8], raw_bytes: u64) -> std::io::Result<Vec<u8>> {
+    let mut raw = Vec::with_capacity(usize::try_from(raw_bytes).unwrap_or(0).min(body.len().saturating_mul(64)));
+    let limit = raw_bytes.saturating_add(1);
+    match compression {
+        Compression::None => body.take(limit).read_to_end(&mut raw)?,
+        Compression::Gzip => flate2::read::MultiGzDecoder::new(body).take(limit).read_to_end(&mut raw)?,
+        Compression::Zstd => zstd::stream::read::Decoder::with_buffer(body)?.take(limit).read_to_end(&mut raw)?,
+    };
+    if raw.len() as u64 != raw_bytes {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "a body does not have the length that its frame says"));
+    }
+    Ok(raw)
+}
+
 const INTO_MEMORY: &str = "compressing into memory has no I/O that could fail";
 
 #[expect(clippy::expect_used, reason = "writes into a Vec; see INTO_MEMORY")]
@@ -174,5 +195,24 @@ impl Writer {
             Writer::Gzip(out) => (Compression::Gzip, out.finish().expect(INTO_MEMORY)),
             Writer::Zstd(out) => (Compression::Zstd, out.finish().expect(INTO_MEMORY)),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decompress_gives_back_what_compress_took() {
+        let body = b"{\"message\":\"a\"}\n".repeat(1000);
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+            let small = compress(compression, &body);
+            assert_eq!(decompress(compression, &small, body.len() as u64).unwrap(), body);
+            assert!(decompress(compression, &small, body.len() as u64 - 1).is_err(), "{compression:?}: longer than said");
+            assert!(decompress(compression, &small, body.len() as u64 + 1).is_err(), "{compression:?}: shorter than said");
+        }
+        assert!(decompress(Compression::Gzip, b"no gzip", 7).is_err());
+        assert!(decompress(Compression::Zstd, b"no zstd", 7).is_err());
     }
 }

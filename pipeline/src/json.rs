@@ -38,7 +38,7 @@ pub struct Walk {
 /// On an error `out` is left as it was.
 pub fn walk(bytes: &[u8], span: Span, out: &mut Vec<Field>) -> Result<Walk, Malformed> {
     let before = out.len();
-    let mut scan = Scan { bytes: &bytes[..span.end as usize], at: span.start as usize };
+    let mut scan = Scan::new(&bytes[..span.end as usize], span.start as usize);
     let result = scan.object(out);
     if result.is_err() {
         out.truncate(before);
@@ -62,7 +62,7 @@ pub fn members<'a>(object: Value<'a>, mut visit: impl FnMut(&'a [u8], Value<'a>)
     if object.kind != Kind::Object {
         return;
     }
-    let mut scan = Scan { bytes: object.raw, at: 0 };
+    let mut scan = Scan::new(object.raw, 0);
     // The walk that made the value checked it; were it malformed all the same, the members before the fault are visited.
     let _ = scan.each_member(|key, value, kind| visit(key.of(object.raw), Value { kind, raw: value.of(object.raw) }));
 }
@@ -72,13 +72,13 @@ pub fn elements<'a>(array: Value<'a>, mut visit: impl FnMut(Value<'a>)) {
     if array.kind != Kind::Array {
         return;
     }
-    let mut scan = Scan { bytes: array.raw, at: 1 };
+    let mut scan = Scan::new(array.raw, 1);
     let _ = scan.each_element(|value, kind| visit(Value { kind, raw: value.of(array.raw) }));
 }
 
 /// Reads a whole text as one JSON value of any kind.
 pub fn value(text: &[u8]) -> Result<Value<'_>, Malformed> {
-    let mut scan = Scan { bytes: text, at: 0 };
+    let mut scan = Scan::new(text, 0);
     scan.white_space();
     let (span, kind) = scan.value()?;
     scan.white_space();
@@ -208,15 +208,25 @@ fn plain_run(text: &[u8]) -> usize {
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Whether a key of the object at hand (not of one below it) held an escape.
+    escaped_keys: bool,
 }
 
 impl Scan<'_> {
+    fn new(bytes: &[u8], at: usize) -> Scan<'_> {
+        Scan { bytes, at, escaped_keys: false }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
     #[inline]
     fn white_space(&mut self) {
+        // Most often there is none, and what comes is above all four.
+        if self.peek().is_some_and(|byte| byte > b' ') {
+            return;
+        }
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
             self.at += 1;
         }
@@ -236,14 +246,9 @@ impl Scan<'_> {
         if self.peek() != Some(b'{') {
             return Err(Malformed::NotAnObject);
         }
-        let bytes = self.bytes;
-        let mut walk = Walk::default();
-        self.each_member(|key, value, kind| {
-            walk.escaped_keys |= key.of(bytes).contains(&b'\\');
-            out.push(Field { key, value, kind });
-        })?;
+        self.each_member(|key, value, kind| out.push(Field { key, value, kind }))?;
         self.white_space();
-        if self.at == self.bytes.len() { Ok(walk) } else { Err(Malformed::Syntax) }
+        if self.at == self.bytes.len() { Ok(Walk { escaped_keys: self.escaped_keys }) } else { Err(Malformed::Syntax) }
     }
 
     /// Stands at `{`; calls `visit` with key, value and kind of each member, and ends after `}`.
@@ -256,7 +261,8 @@ impl Scan<'_> {
             return Ok(());
         }
         loop {
-            let key = self.key()?;
+            let (key, escaped) = self.key()?;
+            self.escaped_keys |= escaped;
             let (value, kind) = self.value()?;
             visit(key, value, kind);
             self.white_space();
@@ -290,9 +296,9 @@ impl Scan<'_> {
         }
     }
 
-    /// A key, its colon and the white space around; ends at the value.
+    /// A key, and whether it holds an escape; its colon and the white space around. Ends at the value.
     #[inline]
-    fn key(&mut self) -> Result<Span, Malformed> {
+    fn key(&mut self) -> Result<(Span, bool), Malformed> {
         self.expect(b'"')?;
         let key = self.string()?;
         self.white_space();
@@ -308,7 +314,7 @@ impl Scan<'_> {
         let kind = match self.peek().ok_or(Malformed::Syntax)? {
             b'"' => {
                 self.at += 1;
-                return Ok((self.string()?, Kind::String));
+                return Ok((self.string()?.0, Kind::String));
             }
             b'{' => {
                 self.nested()?;
@@ -323,18 +329,23 @@ impl Scan<'_> {
         Ok((Span::new(start, self.at), kind))
     }
 
-    /// Stands after the opening quote; gives the span of the inside and ends after the closing quote.
+    /// Stands after the opening quote; gives the span of the inside, and whether it holds an escape. Ends after the closing
+    /// quote.
     #[inline]
-    fn string(&mut self) -> Result<Span, Malformed> {
+    fn string(&mut self) -> Result<(Span, bool), Malformed> {
         let start = self.at;
+        let mut escaped = false;
         loop {
             self.at += plain_run(&self.bytes[self.at..]);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(Span::new(start, self.at - 1));
+                    return Ok((Span::new(start, self.at - 1), escaped));
                 }
-                Some(b'\\') => self.escape_sequence()?,
+                Some(b'\\') => {
+                    escaped = true;
+                    self.escape_sequence()?;
+                }
                 _ => return Err(Malformed::Syntax), // a bare control character, or the end
             }
         }
@@ -454,3 +465,6 @@ impl Scan<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,8 @@ pub mod json;
 pub mod path;
 pub mod position;
 pub mod problem;
+pub mod queue;
+pub mod run;
 pub mod shared;
 pub mod sink;
 pub mod source;

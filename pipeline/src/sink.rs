@@ -66,9 +66,14 @@ pub struct Note {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// All records are in the store.
-    Delivered,
+    Delivered {
+        /// How many of them it had already.
+        duplicates: u32,
+    },
     /// Some are; some are refused for good; some should be sent again, alone.
     Partly {
+        /// How many records the store had already.
+        duplicates: u32,
         /// Those refused, each with why.
         rejected: Vec<Rejection>,
         /// Those to send again.

@@ -80,6 +80,12 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// Zero counts for the named sources and sinks.
+    pub fn new(sources: impl Iterator<Item = String>, sinks: impl Iterator<Item = String>) -> Stats {
+        let sources = sources.map(|name| (name, Arc::default())).collect();
+        Stats { sources, sinks: sinks.map(|name| (name, Arc::default())).collect(), transforms: Mutex::default() }
+    }
+
     /// Adds what transforms reported.
     pub fn add_report(&self, report: &Report) {
         self.transforms.lock().unwrap_or_else(PoisonError::into_inner).merge(report);

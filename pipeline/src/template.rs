@@ -127,6 +127,22 @@ impl Template {
         }
         Some(out)
     }
+
+    /// Appends the value with everything that stands for `{{ … }}` put through `confine`, which appends what may stand there:
+    /// for destinations that the data must not escape from. A part without a value is handed to it as `None`.
+    pub fn render_confined<'a>(
+        &self,
+        lookup: impl Fn(&Path) -> Option<Value<'a>>,
+        mut confine: impl FnMut(Option<&str>, &mut String),
+        out: &mut String,
+    ) {
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.push_str(text),
+                Part::First(choices) => confine(choices.iter().find_map(|c| c.value(&lookup)).as_deref(), out),
+            }
+        }
+    }
 }
 
 impl Choice {
@@ -168,6 +184,16 @@ mod tests {
         assert_eq!(render("{{ gone }}"), None);
         assert_eq!(render("{{ n }}"), None);
         assert_eq!(render("{{ gone ?? n ?? \"none\" }}/x").as_deref(), Some("none/x"));
+    }
+
+    #[test]
+    fn confines_fields_and_not_literals() {
+        let template = Template::parse("/a/{{ k.ns }}/{{ gone }}/{{ gone ?? \"/\" }}").expect("a template");
+        let record = crate::json::value(br#"{"k":{"ns":"../b"}}"#).expect("JSON");
+        let mut out = String::new();
+        let confine = |value: Option<&str>, out: &mut String| out.push_str(&value.unwrap_or("none").replace('/', "_"));
+        template.render_confined(|path| record.at(path), confine, &mut out);
+        assert_eq!(out, "/a/.._b/none/_");
     }
 
     #[test]

@@ -1,0 +1,194 @@
+//! The command line.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{self, Builtin, FileSchema, Pipeline};
+use crate::run::{self, RunOptions};
+
+/// The exit code for a configuration that cannot be used: `EX_CONFIG` of sysexits.h.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// A log agent for Kubernetes nodes that loses nothing, repeats nothing and redacts personal data.
+#[derive(Debug, Parser)]
+#[command(name = "skidder", version, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read, change and deliver logs until a signal comes.
+    ///
+    /// SIGTERM and Ctrl-C stop the reading, deliver what can be delivered and keep the rest on disk. Exit code 78 says that
+    /// the configuration cannot be used, 1 that something else failed.
+    Run(RunArgs),
+    /// Check a configuration and show all that is wrong with it.
+    ///
+    /// Exit code 78 says that there are errors; warnings alone do not change it.
+    Validate(ConfigArgs),
+    /// Print the JSON schema of the configuration file, for editors.
+    Schema(SchemaArgs),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The configuration file. Relative paths in it start from its directory.
+    #[arg(short, long, value_name = "FILE", env = "SKIDDER_CONFIG")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Read to the end of what is there, deliver it, and stop with a summary.
+    ///
+    /// Where the file names no `data_dir`, every such run starts from the beginning.
+    #[arg(long)]
+    once: bool,
+    /// With `--once`, give up after so many seconds; the exit code is 1 when something could not be delivered.
+    #[arg(long, value_name = "SECS", requires = "once", value_parser = seconds)]
+    timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+struct SchemaArgs {
+    /// Print a TOML file instead that has every option with its documentation, type and default.
+    #[arg(long)]
+    reference: bool,
+}
+
+/// The agent's own log, which goes to the standard error. It never holds the content of records.
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// Log more: `-v` for debug, `-vv` for trace.
+    #[arg(short, long, action = ArgAction::Count, global = true, conflicts_with = "quiet")]
+    verbose: u8,
+    /// Log less: `-q` for warnings and errors, `-qq` for errors alone.
+    #[arg(short, long, action = ArgAction::Count, global = true)]
+    quiet: u8,
+    /// What to log, by module: `debug` or `info,skidder_pipeline=trace`. Overrides `-v` and `-q`.
+    #[arg(long, value_name = "FILTER", env = "SKIDDER_LOG", global = true)]
+    log: Option<String>,
+    /// How the log looks.
+    #[arg(long, value_name = "FORMAT", default_value = "text", env = "SKIDDER_LOG_FORMAT", global = true)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Cli {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// What made it fail, for the last line on the standard error; the exit code is then 1.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Run(args) => {
+                self.log.start()?;
+                match load(&args.config)? {
+                    Ok(pipeline) => run::run(pipeline, RunOptions { once: args.once, timeout: args.timeout }),
+                    Err(code) => Ok(code),
+                }
+            }
+            Command::Validate(args) => match load(&args)? {
+                Ok(pipeline) => print(&format!("Configuration is valid.\n{}", pipeline.summary())),
+                Err(code) => Ok(code),
+            },
+            Command::Schema(args) => {
+                let schema = FileSchema::of::<Builtin>();
+                print(&if args.reference { schema.reference() } else { schema.to_text() })
+            }
+        }
+    }
+}
+
+impl LogArgs {
+    /// Starts the agent's own log.
+    fn start(&self) -> anyhow::Result<()> {
+        // The libraries below say much that helps nobody; `skidder` stands for all crates whose names begin so.
+        let level = match i16::from(self.verbose) - i16::from(self.quiet) {
+            ..=-2 => "error",
+            -1 => "warn",
+            0 => "info",
+            1 => "info,skidder=debug",
+            2.. => "info,skidder=trace",
+        };
+        let filter = self.log.as_deref().filter(|filter| !filter.is_empty()).unwrap_or(level);
+        let filter = EnvFilter::try_new(filter).map_err(|error| anyhow::anyhow!("`{filter}` is no filter for the log: {error}"))?;
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        match self.log_format {
+            LogFormat::Text => log.with_ansi(colour()).init(),
+            LogFormat::Json => log.json().flatten_event(true).init(),
+        }
+        Ok(())
+    }
+}
+
+/// The configuration, or the exit code after its mistakes were shown.
+fn load(args: &ConfigArgs) -> anyhow::Result<Result<Pipeline<Builtin>, ExitCode>> {
+    let config_error = ExitCode::from(EXIT_CONFIG);
+    let checked = match config::load::<Builtin>(&args.config) {
+        Ok(checked) => checked,
+        Err(error) => {
+            complain(&format!("error: {error:#}\n"))?;
+            return Ok(Err(config_error));
+        }
+    };
+    complain(&checked.report(colour()))?;
+    Ok(checked.pipeline.ok_or(config_error))
+}
+
+fn complain(text: &str) -> anyhow::Result<()> {
+    Ok(std::io::stderr().lock().write_all(text.as_bytes())?)
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // `skidder schema | head` is no failure.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Whether the standard error takes colours: a terminal does, unless `NO_COLOR` (no-color.org) is set.
+fn colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn reads_seconds() {
+        assert_eq!(seconds("1.5"), Ok(Duration::from_millis(1500)));
+        assert!(["", "x", "-1", "1e99", "NaN"].iter().all(|text| seconds(text).is_err()));
+    }
+}

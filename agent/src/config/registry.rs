@@ -1,0 +1,127 @@
+//! The kinds of components that a file can hold, and the one list of those that Skidder has.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use skidder_pipeline::problem::Problem;
+use skidder_sinks::{SinkConfig, SinkContext};
+use skidder_transforms::TransformConfig;
+
+use crate::sources::SourceConfig;
+
+/// The three kinds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Kind {
+    /// Where records come from.
+    Source,
+    /// What changes them.
+    Transform,
+    /// Where they go.
+    Sink,
+}
+
+impl Kind {
+    /// All, in the order in which data passes them.
+    pub const ALL: [Kind; 3] = [Kind::Source, Kind::Transform, Kind::Sink];
+
+    /// The word for one.
+    pub fn singular(self) -> &'static str {
+        match self {
+            Kind::Source => "source",
+            Kind::Transform => "transform",
+            Kind::Sink => "sink",
+        }
+    }
+
+    /// The table of the file that holds them.
+    pub fn section(self) -> &'static str {
+        match self {
+            Kind::Source => "sources",
+            Kind::Transform => "transforms",
+            Kind::Sink => "sinks",
+        }
+    }
+}
+
+/// The options of all types of one kind: an enum with `#[serde(tag = "type")]`, one variant a type.
+pub trait Component: DeserializeOwned + JsonSchema {
+    /// The options that stand beside those of the type and are the same for each: `inputs` above all.
+    type Common: DeserializeOwned + JsonSchema;
+
+    /// All that is wrong with the options and that their types do not say: expressions, URLs, contradictions.
+    fn check(&self, common: &Self::Common, place: &Place<'_>) -> Vec<Problem>;
+}
+
+/// Where a component stands.
+pub struct Place<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The directory against which relative paths are resolved.
+    pub base_dir: &'a Path,
+    /// The directory of the state, if the file names one, and its name has no mistake.
+    pub data_dir: Option<&'a Path>,
+}
+
+/// A list of components: one type for each kind. Tests have their own.
+pub trait Registry {
+    /// The sources.
+    type Source: Component;
+    /// The transforms.
+    type Transform: Component;
+    /// The sinks.
+    type Sink: Component;
+}
+
+/// What all sources have in common: nothing yet.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+pub struct SourceCommon {}
+
+/// What all transforms have in common.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct TransformCommon {
+    /// The names of the sources and transforms whose records it takes. `*` at the end of a name stands for any ending.
+    pub inputs: Vec<String>,
+}
+
+/// What all sinks have in common.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct SinkCommon {
+    /// The names of the sources and transforms whose records it takes. `*` at the end of a name stands for any ending.
+    pub inputs: Vec<String>,
+}
+
+/// The components of Skidder.
+pub struct Builtin;
+
+impl Registry for Builtin {
+    type Source = SourceConfig;
+    type Transform = TransformConfig;
+    type Sink = SinkConfig;
+}
+
+impl Component for SourceConfig {
+    type Common = SourceCommon;
+
+    fn check(&self, _: &SourceCommon, _: &Place<'_>) -> Vec<Problem> {
+        SourceConfig::check(self)
+    }
+}
+
+impl Component for TransformConfig {
+    type Common = TransformCommon;
+
+    fn check(&self, _: &TransformCommon, _: &Place<'_>) -> Vec<Problem> {
+        self.build().err().unwrap_or_default()
+    }
+}
+
+impl Component for SinkConfig {
+    type Common = SinkCommon;
+
+    fn check(&self, _: &SinkCommon, place: &Place<'_>) -> Vec<Problem> {
+        let context = SinkContext { name: place.name.to_owned(), base_dir: Some(place.base_dir.to_owned()), ..SinkContext::default() };
+        self.build(&context).err().unwrap_or_default()
+    }
+}

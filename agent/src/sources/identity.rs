@@ -1,0 +1,123 @@
+//! Who a file is: the [`FileKey`] of one generation of a log, the same after a rename and a restart, and never given twice.
+//!
+//! Positions are kept, and the ids of records are made, under this key. Given to two contents it would lose the second
+//! silently: its bytes would count as held, or its records be refused as copies. Why that cannot be:
+//!
+//! - *Containers.* The key is a SHA-256 over pod uid, container, restart count and the first line (up to 16 KiB). Uid,
+//!   container and restart count name one run of one container for good. Its generations follow each other, and their
+//!   first lines differ because a runtime starts each with its own time in nanoseconds. Should a file be cut or replaced in
+//!   place and start with the very same line, the marker of what was read before shows it, and the key gets a further part.
+//! - *Other files.* The key is a SHA-256 over the random epoch of the state directory, device, inode, time of birth and a
+//!   generation number. The file system gives an inode to one file at a time; a file that gets it later has another time of
+//!   birth, and where the file system keeps none, [`Registry`] has the number before and counts on. Within one inode,
+//!   a head or a marker that no longer fits, or a size below what was read, begins a new generation.
+//!
+//! What remains are writers that undo both: a file cut in place and filled again with the same head, beyond the old
+//! position, with the same 256 bytes before it. Then what lies before the position was sent before, byte for byte where it
+//! was compared, and reading goes on behind it.
+
+mod registry;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use sha2::{Digest, Sha256};
+use skidder_pipeline::position::{FileKey, MARKER_BYTES, RangeSet, marker};
+
+pub(crate) use registry::Registry;
+
+use super::framing::first_line;
+
+/// How much of a file is read to find its first line.
+pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// One run of one container.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct ContainerRun {
+    pub pod_uid: String,
+    pub container: String,
+    pub restart: u32,
+}
+
+impl ContainerRun {
+    /// The key of the generation that begins with `head`. `variant` counts the files before it that began alike.
+    pub(crate) fn key(&self, head: &[u8], variant: u32) -> FileKey {
+        let first = first_line(head).unwrap_or(head);
+        let fingerprint = Sha256::digest(first);
+        let restart = self.restart.to_string();
+        let variant = if variant == 0 { String::new() } else { variant.to_string() };
+        let parts: [&[u8]; 6] =
+            [b"container", self.pod_uid.as_bytes(), self.container.as_bytes(), restart.as_bytes(), &fingerprint, variant.as_bytes()];
+        FileKey::of(if variant.is_empty() { &parts[..5] } else { &parts })
+    }
+}
+
+/// What the file system says of an open file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Facts {
+    pub dev: u64,
+    pub ino: u64,
+    pub size: u64,
+    /// When it was last written, in nanoseconds since 1970.
+    pub modified: i64,
+    /// The time of birth in nanoseconds since 1970; 0 where the file system keeps none.
+    pub born: i64,
+    /// Whether it has no name any more.
+    pub deleted: bool,
+    pub regular: bool,
+}
+
+impl Facts {
+    /// Asks about `file`.
+    pub(crate) fn of(file: &File) -> io::Result<Facts> {
+        use rustix::fs::{AtFlags, FileType, StatxFlags};
+        let stat = rustix::fs::fstat(file)?;
+        let extended = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok();
+        let born = extended
+            .filter(|extended| extended.stx_mask & StatxFlags::BTIME.bits() != 0)
+            .map_or(0, |e| e.stx_btime.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(e.stx_btime.tv_nsec)));
+        Ok(Facts {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            born,
+            deleted: stat.st_nlink == 0,
+            regular: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
+        })
+    }
+}
+
+/// Reads into `buffer` from `offset` on until it is full or the file ends; says how much was read.
+pub(crate) fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(len) => filled += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// The marker of the bytes before `offset` in `file`; `None` where it is shorter.
+pub(crate) fn marker_before(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    let mut buffer = [0; MARKER_BYTES];
+    let len = MARKER_BYTES.min(usize::try_from(offset).unwrap_or(MARKER_BYTES));
+    let read = read_full(file, &mut buffer[..len], offset - len as u64)?;
+    Ok((read == len).then(|| marker(&buffer[..len])))
+}
+
+/// Whether `file`, of `size` bytes, still holds what `sets` say was read of it.
+pub(crate) fn still_holds<'a>(file: &File, size: u64, sets: impl Iterator<Item = &'a RangeSet>) -> io::Result<bool> {
+    for set in sets {
+        let Some(last) = set.stretches().last() else { continue };
+        if last.end > size || marker_before(file, last.end)? != Some(last.marker) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,309 @@
+//! Records that are not complete yet: partial lines, and records of several lines.
+//!
+//! Joining happens before positions are written. A pending record holds the ranges of its lines, and a chunk covers what
+//! was read but for the ranges of the records still pending. So a crash re-reads exactly the lines of unfinished records,
+//! and a finished line of another stream between them is not given out twice.
+//!
+//! **Lines that different sets of sinks need never join.** After a restart a sink may hold a record's first line because it
+//! was once given out alone (its time was over, the agent was told to finish); joined again with what follows it would
+//! reach that sink a second time in another shape. So where the set changes, the pending record is given out as it is.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use skidder_pipeline::edge::Nanos;
+use skidder_pipeline::json;
+use skidder_pipeline::position::{FileKey, Range, marker, push_range};
+use skidder_pipeline::source::SinkSet;
+use skidder_pipeline::value::Kind;
+
+use super::framing::{OUTPUTS, Output};
+
+/// The most stretches of files that one record may be scattered over. Parts of a full-sized record are 16 KiB, so 64 of
+/// them would do; beyond this an endless record between other lines would grow the positions without bound.
+const MAX_RANGES: usize = 1_024;
+
+/// A record whose end has not been read.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    /// The file of the first line.
+    pub file: FileKey,
+    /// Where the first line starts.
+    pub offset: u64,
+    pub needs: SinkSet,
+    pub output: Output,
+    pub timestamp: Vec<u8>,
+    pub timestamp_kind: Kind,
+    /// The text so far, never longer than `max_record_bytes`.
+    pub text: Vec<u8>,
+    pub kind: Kind,
+    /// How long the text would be without a limit.
+    pub full_bytes: u64,
+    /// Whether the limit cut it.
+    pub cut: bool,
+    pub lines: u32,
+    pub invalid_utf8: bool,
+    pub unterminated: bool,
+    /// When its last line was read.
+    pub touched: Nanos,
+    /// The lines' stretches in blocks that are done with.
+    ranges: Vec<Range>,
+    /// The lines' stretches in the block at hand, as offsets of its file.
+    fresh: Vec<(u64, u64)>,
+}
+
+impl Pending {
+    /// A record that starts at `offset` of `file`, without lines as yet.
+    pub(crate) fn new(file: FileKey, offset: u64, needs: SinkSet, output: Output, timestamp: (&[u8], Kind), kind: Kind) -> Pending {
+        Pending {
+            file,
+            offset,
+            needs,
+            output,
+            timestamp: timestamp.0.to_vec(),
+            timestamp_kind: timestamp.1,
+            text: Vec::new(),
+            kind,
+            full_bytes: 0,
+            cut: false,
+            lines: 0,
+            invalid_utf8: false,
+            unterminated: false,
+            touched: Nanos::default(),
+            ranges: Vec::new(),
+            fresh: Vec::new(),
+        }
+    }
+
+    /// Adds text, as far as `max_bytes` allows. `beyond` is how much of it was left out already.
+    pub(crate) fn append(&mut self, raw: &[u8], kind: Kind, beyond: u64, max_bytes: usize) {
+        self.full_bytes += raw.len() as u64 + beyond;
+        if self.cut {
+            return;
+        }
+        match (self.kind, kind) {
+            (Kind::String, Kind::Text) => json::escape(raw, &mut self.text),
+            (Kind::Text, Kind::String) => {
+                let plain = std::mem::take(&mut self.text);
+                json::escape(&plain, &mut self.text);
+                self.text.extend_from_slice(raw);
+                self.kind = Kind::String;
+            }
+            _ => self.text.extend_from_slice(raw),
+        }
+        if self.text.len() > max_bytes {
+            let end = cut_point(&self.text, self.kind, max_bytes);
+            self.text.truncate(end);
+            self.cut = true;
+        }
+        self.cut |= beyond > 0;
+    }
+
+    /// Counts a line that was added.
+    pub(crate) fn add_line(&mut self, invalid_utf8: bool, now: Nanos) {
+        self.lines += 1;
+        self.invalid_utf8 |= invalid_utf8;
+        self.touched = now;
+    }
+
+    /// Adds the stretch of a line in the block at hand.
+    pub(crate) fn add_stretch(&mut self, start: u64, end: u64) {
+        match self.fresh.last_mut() {
+            Some(last) if last.1 == start => last.1 = end,
+            _ => self.fresh.push((start, end)),
+        }
+    }
+
+    /// Takes over another record as the next lines of this one.
+    pub(crate) fn absorb(&mut self, other: Pending, max_bytes: usize) {
+        let beyond = if other.cut { other.full_bytes.saturating_sub(other.text.len() as u64) } else { 0 };
+        self.append(&other.text, other.kind, beyond, max_bytes);
+        self.add_line(other.invalid_utf8, other.touched);
+        for range in other.ranges {
+            push_range(&mut self.ranges, range);
+        }
+        self.fresh.extend(other.fresh);
+    }
+
+    /// Whether it is scattered over as many stretches as it may be.
+    pub(crate) fn is_scattered(&self) -> bool {
+        self.ranges.len() + self.fresh.len() >= MAX_RANGES
+    }
+
+    /// Hands over the ranges of the blocks before; those of the block at hand are no longer pending.
+    pub(crate) fn cover(&mut self, covers: &mut Vec<Range>) {
+        for range in self.ranges.drain(..) {
+            push_range(covers, range);
+        }
+    }
+}
+
+/// The longest length up to `max_bytes` at which `text` can be cut without cutting a character or an escape in two.
+pub(crate) fn cut_point(text: &[u8], kind: Kind, max_bytes: usize) -> usize {
+    if text.len() <= max_bytes {
+        return text.len();
+    }
+    let mut cut = max_bytes;
+    while cut > 0 && text[cut] & 0xc0 == 0x80 {
+        cut -= 1;
+    }
+    if kind != Kind::String {
+        return cut;
+    }
+    // Escapes can only be told from their start.
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(b'\\', &text[at..cut]) {
+        let escape = at + found;
+        at = match &text[escape..] {
+            // A surrogate of the first half stays with the second.
+            [b'\\', b'u', b'd' | b'D', b'8'..=b'9' | b'a'..=b'b' | b'A'..=b'B', _, _, b'\\', b'u', ..] => escape + 12,
+            [b'\\', b'u', ..] => escape + 6,
+            _ => escape + 2,
+        };
+        if at > cut {
+            return escape;
+        }
+    }
+    cut
+}
+
+#[cfg(test)]
+impl Joiner {
+    /// How many bytes of files wait for the ends of their records.
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        let open = self.partial.iter().chain(&self.lines).flatten().map(Box::as_ref).chain(&self.ready);
+        open.map(|pending| {
+            assert!(pending.fresh.is_empty(), "settled after each block");
+            pending.ranges.iter().map(Range::len).sum::<u64>()
+        })
+        .sum()
+    }
+}
+
+/// The pending records of one stream of files.
+#[derive(Debug, Default)]
+pub(crate) struct Joiner {
+    /// Records of partial lines, by output.
+    pub partial: [Option<Box<Pending>>; OUTPUTS],
+    /// Records of several lines, by output.
+    pub lines: [Option<Box<Pending>>; OUTPUTS],
+    /// Records that are complete, or given up, and must go out in a chunk of their own: of another file than the one
+    /// being read, or for other sinks.
+    pub ready: VecDeque<Pending>,
+}
+
+impl Joiner {
+    /// Whether no record is open.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.partial.iter().chain(&self.lines).all(Option::is_none)
+    }
+
+    /// Whether nothing is kept at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.is_idle() && self.ready.is_empty()
+    }
+
+    /// Gives up the open records of `output` that other sinks need than `needs`. Says whether there were any.
+    pub(crate) fn give_up_others(&mut self, output: Output, needs: SinkSet) -> bool {
+        let slot = output as usize;
+        let mut any = false;
+        if let Some(open) = self.lines[slot].take_if(|open| open.needs != needs) {
+            self.ready.push_back(*open);
+            any = true;
+        }
+        if let Some(mut open) = self.partial[slot].take_if(|open| open.needs != needs) {
+            open.unterminated = true;
+            self.ready.push_back(*open);
+            any = true;
+        }
+        any
+    }
+
+    /// Gives up the open records of the files that `of` names: nothing that could complete them will come. `marked` says
+    /// that records of several lines, too, are known to lack their end.
+    pub(crate) fn give_up(&mut self, marked: bool, of: impl Fn(&FileKey) -> bool) {
+        for slot in 0..OUTPUTS {
+            if let Some(mut open) = self.lines[slot].take_if(|open| of(&open.file)) {
+                open.unterminated |= marked;
+                self.ready.push_back(*open);
+            }
+            if let Some(mut open) = self.partial[slot].take_if(|open| of(&open.file)) {
+                open.unterminated = true;
+                self.ready.push_back(*open);
+            }
+        }
+    }
+
+    /// Completes the records of several lines that have waited long enough.
+    pub(crate) fn expire(&mut self, now: Nanos, timeout: Duration) {
+        for slot in &mut self.lines {
+            if let Some(open) = slot.take_if(|open| now.since(open.touched) >= timeout) {
+                self.ready.push_back(*open);
+            }
+        }
+    }
+
+    /// When the next record of several lines will have waited long enough.
+    pub(crate) fn next_expiry(&self, timeout: Duration) -> Option<Nanos> {
+        self.lines.iter().flatten().map(|open| open.touched.after(timeout)).min()
+    }
+
+    /// Forgets which stretches the records are made of: for sources without positions.
+    pub(crate) fn forget_stretches(&mut self) {
+        for pending in self.partial.iter_mut().chain(&mut self.lines).flatten() {
+            pending.fresh.clear();
+        }
+    }
+
+    /// Ends a block of `file`, of which `start..end` were taken: adds to `covers` what of it no record is waiting for, and
+    /// writes the rest down in these records. `text` ends at offset `end`, whose marker is given, and reaches back as far as
+    /// the markers within the block need.
+    pub(crate) fn settle(&mut self, file: FileKey, (start, end): (u64, u64), text: &[u8], last: u64, covers: &mut Vec<Range>) {
+        let marker_at = |at: u64| if at == end { last } else { marker(&text[..text.len() - (end - at) as usize]) };
+        if self.is_empty() {
+            push_range(covers, Range { file, start, end, marker: last });
+            return;
+        }
+        let mut holes = Vec::new();
+        for pending in self.partial.iter_mut().chain(&mut self.lines).flatten().map(Box::as_mut).chain(&mut self.ready) {
+            for (start, end) in pending.fresh.drain(..) {
+                holes.push((start, end));
+                push_range(&mut pending.ranges, Range { file, start, end, marker: marker_at(end) });
+            }
+        }
+        holes.sort_unstable();
+        let mut from = start;
+        for (hole, after) in holes {
+            if hole > from {
+                push_range(covers, Range { file, start: from, end: hole, marker: marker_at(hole) });
+            }
+            from = after;
+        }
+        push_range(covers, Range { file, start: from, end, marker: last });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_leaves_characters_and_escapes_whole() {
+        let cases: &[(&str, Kind, usize, &str)] = &[
+            ("abcdef", Kind::Text, 3, "abc"),
+            ("abc", Kind::Text, 3, "abc"),
+            ("aäb", Kind::Text, 2, "a"),
+            ("a\\nb", Kind::Text, 2, "a\\"),
+            ("a\\nb", Kind::String, 2, "a"),
+            ("a\\nb", Kind::String, 3, "a\\n"),
+            ("\\\\\\n", Kind::String, 3, "\\\\"),
+            ("\\u0041b", Kind::String, 5, ""),
+            ("\\u0041b", Kind::String, 6, "\\u0041"),
+            ("x\\ud83d\\ude00y", Kind::String, 7, "x"),
+            ("x\\ud83d\\ude00y", Kind::String, 13, "x\\ud83d\\ude00"),
+        ];
+        for (text, kind, max, expected) in cases {
+            assert_eq!(&text[..cut_point(text.as_bytes(), *kind, *max)], *expected, "{text} at {max}");
+        }
+    }
+}

@@ -1,0 +1,425 @@
+//! The `kubernetes_logs` source: the log directories that kubelet keeps, one for each container of each pod.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::{self, File};
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use globset::GlobSet;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use skidder_pipeline::edge::Clock;
+use skidder_pipeline::json;
+use skidder_pipeline::problem::Problem;
+use skidder_pipeline::shared::{Shared, SharedFields};
+use skidder_pipeline::source::Source;
+use skidder_pipeline::value::{Kind, Value};
+
+use super::file::{glob, glob_set};
+use super::framing::Format;
+use super::identity::{ContainerRun, Facts};
+use super::multiline::MultilineConfig;
+use super::tail::open::{Refusal, Root};
+use super::tail::{Age, Discover, Entry, Listing, Place, Settings, Tailer};
+use super::{SourceContext, check_common, default_max_record_bytes, default_rescan_interval_ms};
+
+/// A directory that was changed this shortly before it was listed may change again without its time showing it: file systems
+/// stamp with the kernel's tick, some milliseconds; network ones with seconds.
+const SETTLE_NANOS: i64 = 2_000_000_000;
+
+/// Reads the logs of a node's containers.
+///
+/// They lie in `<root>/<namespace>_<pod>_<uid>/<container>/<restart>.log`; rotated ones beside them are read first.
+/// Namespace, pod, uid, container and restart count come from the path alone. Symbolic links, and all that is no regular
+/// file, are refused. Fields: `message`, `timestamp`, `stream`, `file`, `source_type` and `kubernetes`, which holds
+/// `pod_name`, `pod_namespace`, `pod_uid`, `container_name` and `container_restart_count`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesLogsConfig {
+    /// The directory of the pods' logs. A relative path starts at the configuration file's directory.
+    #[serde(default = "default_root")]
+    pub root: PathBuf,
+    /// Globs, relative to `root`, of the files to read, such as `payments_*/**`. Without any, all are read.
+    #[serde(default)]
+    pub include_paths_glob_patterns: Vec<String>,
+    /// Globs, relative to `root`, of files not to read. They are not even opened.
+    #[serde(default)]
+    pub exclude_paths_glob_patterns: Vec<String>,
+    /// How lines are framed.
+    #[serde(default = "default_format")]
+    pub format: Format,
+    /// How lines are joined to records of several lines, such as stack traces. Without it each line is a record.
+    pub multiline: Option<MultilineConfig>,
+    /// The longest message of a record, in bytes. A longer one is cut there and marked with `truncated` and
+    /// `original_bytes`.
+    #[serde(default = "default_max_record_bytes")]
+    pub max_record_bytes: usize,
+    /// The time between full looks for new files, in milliseconds. New files are usually seen at once.
+    #[serde(default = "default_rescan_interval_ms")]
+    pub rescan_interval_ms: u64,
+}
+
+fn default_root() -> PathBuf {
+    "/var/log/pods".into()
+}
+
+fn default_format() -> Format {
+    Format::Cri
+}
+
+impl KubernetesLogsConfig {
+    pub(super) fn check(&self) -> Vec<Problem> {
+        let mut problems = check_common(self.max_record_bytes, self.rescan_interval_ms, self.multiline.as_ref());
+        if self.root.as_os_str().is_empty() {
+            problems.push(Problem::at("root", "an empty path").help("leave it out for /var/log/pods"));
+        }
+        let lists = [
+            ("include_paths_glob_patterns", &self.include_paths_glob_patterns),
+            ("exclude_paths_glob_patterns", &self.exclude_paths_glob_patterns),
+        ];
+        for (key, patterns) in lists {
+            for (index, pattern) in patterns.iter().enumerate() {
+                if let Err(error) = glob(pattern) {
+                    problems.push(Problem::at(&format!("{key}.{index}"), format!("not a glob: {}", error.kind())));
+                }
+            }
+        }
+        problems
+    }
+
+    pub(super) fn build(&self, context: SourceContext) -> anyhow::Result<Box<dyn Source>> {
+        Ok(Box::new(self.tailer(context)?))
+    }
+
+    pub(super) fn tailer(&self, context: SourceContext) -> anyhow::Result<Tailer> {
+        let pods = PodLogs {
+            root: None,
+            root_path: context.base_dir.join(&self.root),
+            include: glob_set(self.include_paths_glob_patterns.iter().map(String::as_str))?,
+            exclude: glob_set(self.exclude_paths_glob_patterns.iter().map(String::as_str))?,
+            clock: context.clock.clone(),
+            settled: HashMap::new(),
+            containers: BTreeSet::new(),
+            compressed: false,
+        };
+        let settings = Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: false };
+        let env = context.env(self.format, self.max_record_bytes, self.multiline.as_ref(), None)?;
+        Ok(Tailer::new(env, Box::new(pods), settings))
+    }
+}
+
+/// Finds the logs below the root.
+struct PodLogs {
+    /// Opened when it is there first.
+    root: Option<Root>,
+    root_path: PathBuf,
+    include: GlobSet,
+    exclude: GlobSet,
+    clock: Arc<dyn Clock>,
+    /// Directories that cannot have changed since they were listed as long as their time of change is this.
+    settled: HashMap<PathBuf, (i64, i64)>,
+    /// The directories of all containers met.
+    containers: BTreeSet<PathBuf>,
+    /// Whether compressed logs were met.
+    compressed: bool,
+}
+
+/// What a pod's directory is called by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct PodName<'a> {
+    namespace: &'a str,
+    pod: &'a str,
+    uid: &'a str,
+}
+
+/// Takes `<namespace>_<pod>_<uid>` apart; names of Kubernetes hold no `_`.
+fn parse_pod(name: &str) -> Option<PodName<'_>> {
+    let mut parts = name.split('_');
+    let parsed = PodName { namespace: parts.next()?, pod: parts.next()?, uid: parts.next()? };
+    let named = !parsed.namespace.is_empty() && !parsed.pod.is_empty() && !parsed.uid.is_empty();
+    (named && parts.next().is_none()).then_some(parsed)
+}
+
+/// What a file in a container's directory is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum LogName {
+    Plain(Place),
+    /// A rotated log that kubelet compressed.
+    Compressed,
+    /// Not a log: kubelet's `.tmp`, or something that is not kubelet's.
+    Other,
+}
+
+/// Takes `<restart>.log`, `<restart>.log.<YYYYMMDD-HHMMSS>` or the latter with `.gz` apart.
+fn parse_log(name: &str) -> LogName {
+    let Some((restart, rest)) = name.split_once(".log") else { return LogName::Other };
+    let digits = !restart.is_empty() && restart.bytes().all(|b| b.is_ascii_digit());
+    let Some(restart) = restart.parse().ok().filter(|_| digits) else { return LogName::Other };
+    match rest.strip_prefix('.') {
+        None if rest.is_empty() => LogName::Plain(Place { restart, age: Age::Live }),
+        Some(time) if is_rotation_time(time) => LogName::Plain(Place { restart, age: Age::Rotated(time.to_owned()) }),
+        Some(suffix) if suffix.strip_suffix(".gz").is_some_and(is_rotation_time) => LogName::Compressed,
+        _ => LogName::Other,
+    }
+}
+
+fn is_rotation_time(text: &str) -> bool {
+    text.len() == 15 && text.bytes().enumerate().all(|(at, b)| if at == 8 { b == b'-' } else { b.is_ascii_digit() })
+}
+
+impl PodLogs {
+    fn scan_root(&mut self, new_only: bool, listing: &mut Listing) {
+        if self.root.is_none() {
+            match Root::open(&self.root_path) {
+                Ok(root) => self.root = Some(root),
+                Err(error) => {
+                    let why = format!("{error} (is the node's /var/log mounted? `root` names the directory)");
+                    return listing.refused.push((self.root_path.clone(), why));
+                }
+            }
+        }
+        let root = self.root_path.clone();
+        for pod in self.subdirectories(&root, listing).unwrap_or_default() {
+            if !new_only || self.containers_of(&pod).is_empty() {
+                self.scan_pod(&pod, listing);
+            }
+        }
+    }
+
+    fn scan_pod(&mut self, pod: &Path, listing: &mut Listing) {
+        if parse_pod(name_of(pod)).is_none() {
+            return;
+        }
+        let mut containers = self.containers_of(pod);
+        if !self.is_settled(pod)
+            && let Some(listed) = self.subdirectories(pod, listing)
+        {
+            containers = listed;
+        }
+        for container in containers {
+            self.scan_container(&container, listing);
+        }
+    }
+
+    fn scan_container(&mut self, container: &Path, listing: &mut Listing) {
+        self.containers.insert(container.to_owned());
+        if self.is_settled(container) {
+            return;
+        }
+        let Some(files) = self.list(container, listing) else { return };
+        let mut entries = Vec::new();
+        for entry in files {
+            let path = entry.path();
+            let Ok(below) = path.strip_prefix(&self.root_path) else { continue };
+            if self.exclude.is_match(below) || !(self.include.is_empty() || self.include.is_match(below)) {
+                continue;
+            }
+            match parse_log(name_of(&path)) {
+                LogName::Plain(place) => match entry.metadata() {
+                    Ok(metadata) if metadata.is_file() => entries.push(Entry::new(path, place, &metadata)),
+                    Ok(metadata) if metadata.is_symlink() => listing.refused.push((path, Refusal::Link.to_string())),
+                    Ok(_) => listing.refused.push((path, Refusal::NotRegular.to_string())),
+                    Err(_) => {}
+                },
+                LogName::Compressed if !self.compressed => {
+                    self.compressed = true;
+                    tracing::info!(path = %path.display(), "compressed logs are not read; those rotated while the agent runs are read before");
+                }
+                LogName::Compressed | LogName::Other => {}
+            }
+        }
+        entries.sort_by(|a, b| (&a.place, a.modified).cmp(&(&b.place, b.modified)));
+        listing.units.push((container.to_owned(), entries));
+    }
+
+    /// Lists a directory and remembers its state of before.
+    fn list(&mut self, dir: &Path, listing: &mut Listing) -> Option<Vec<fs::DirEntry>> {
+        let state = state_of(dir);
+        let now = self.clock.unix_nanos();
+        match fs::read_dir(dir) {
+            Ok(entries) => {
+                if let Some((modified, inode)) = state.filter(|(modified, _)| now.saturating_sub(*modified) > SETTLE_NANOS) {
+                    self.settled.insert(dir.to_owned(), (modified, inode));
+                }
+                listing.dirs.push(dir.to_owned());
+                Some(entries.flatten().collect())
+            }
+            Err(error) => {
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    listing.refused.push((dir.to_owned(), error.to_string()));
+                }
+                None
+            }
+        }
+    }
+
+    fn subdirectories(&mut self, dir: &Path, listing: &mut Listing) -> Option<Vec<PathBuf>> {
+        let entries = self.list(dir, listing)?;
+        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        Some(entries.iter().filter(|entry| is_dir(entry)).map(fs::DirEntry::path).collect())
+    }
+
+    fn is_settled(&self, dir: &Path) -> bool {
+        self.settled.get(dir).is_some_and(|known| state_of(dir) == Some(*known))
+    }
+
+    fn containers_of(&self, pod: &Path) -> Vec<PathBuf> {
+        let from = self.containers.range::<Path, _>((Bound::Included(pod), Bound::Unbounded));
+        from.take_while(|container| container.starts_with(pod)).cloned().collect()
+    }
+
+    /// Notes what is gone, and lets go of it.
+    fn sweep(&mut self, listing: &mut Listing) {
+        let gone: Vec<PathBuf> = self.containers.iter().filter(|container| !container.exists()).cloned().collect();
+        for container in gone {
+            self.containers.remove(&container);
+            listing.gone.push(container);
+        }
+        self.settled.retain(|dir, state| state_of(dir) == Some(*state));
+    }
+}
+
+/// When a directory last changed, and its inode.
+fn state_of(dir: &Path) -> Option<(i64, i64)> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::symlink_metadata(dir).ok()?;
+    let modified = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
+    Some((modified, metadata.ino().cast_signed()))
+}
+
+/// The last part of a path; empty where it is no UTF-8, which no name of Kubernetes is.
+fn name_of(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or("")
+}
+
+impl Discover for PodLogs {
+    fn scan(&mut self, changed: Option<&HashSet<PathBuf>>, listing: &mut Listing) {
+        let Some(changed) = changed else {
+            self.scan_root(false, listing);
+            self.sweep(listing);
+            return;
+        };
+        for dir in changed {
+            self.settled.remove(dir);
+            let Ok(below) = dir.strip_prefix(&self.root_path) else { continue };
+            match below.components().count() {
+                0 => self.scan_root(true, listing),
+                1 => self.scan_pod(dir, listing),
+                _ => self.scan_container(dir, listing),
+            }
+        }
+    }
+
+    fn open(&self, entry: &Entry) -> Result<(File, Facts), Refusal> {
+        let root = self.root.as_ref().ok_or(Refusal::Gone)?;
+        root.open_file(entry.path.strip_prefix(&self.root_path).map_err(|_| Refusal::Link)?)
+    }
+
+    fn look_again(&mut self, unit: &Path) {
+        self.settled.remove(unit);
+    }
+
+    fn describe(&self, entry: &Entry) -> (Arc<Shared>, Option<ContainerRun>) {
+        let container_dir = entry.path.parent().unwrap_or(Path::new(""));
+        let container = name_of(container_dir);
+        let pod_name = container_dir.parent().map_or("", name_of);
+        let pod = parse_pod(pod_name).unwrap_or(PodName { namespace: "", pod: pod_name, uid: "" });
+        let mut object = Vec::new();
+        let parts = [("pod_name", pod.pod), ("pod_namespace", pod.namespace), ("pod_uid", pod.uid), ("container_name", container)];
+        for (key, value) in parts {
+            object.extend_from_slice(if object.is_empty() { b"{\"" } else { b",\"" });
+            object.extend_from_slice(key.as_bytes());
+            object.extend_from_slice(b"\":\"");
+            json::escape(value.as_bytes(), &mut object);
+            object.push(b'"');
+        }
+        object.extend_from_slice(format!(",\"container_restart_count\":{}}}", entry.place.restart).as_bytes());
+        // The name that the log had when it was written, which is the same before and after its rotation.
+        let live = container_dir.join(format!("{}.log", entry.place.restart));
+        let mut fields = SharedFields::default();
+        fields.set(b"source_type", Value::text(b"kubernetes_logs"));
+        fields.set(b"file", Value::text(live.to_string_lossy().as_bytes()));
+        fields.set(b"kubernetes", Value { kind: Kind::Object, raw: &object });
+        let run = ContainerRun { pod_uid: pod.uid.to_owned(), container: container.to_owned(), restart: entry.place.restart };
+        (Shared::new(fields), Some(run))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::sources::testing::Still;
+    use std::time::SystemTime;
+
+    #[test]
+    fn directories_that_did_not_change_are_not_listed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let container = dir.path().join("ns_pod_uid/app");
+        fs::create_dir_all(&container).unwrap();
+        fs::write(container.join("0.log"), "x").unwrap();
+        let set_time = |path: &Path, second: u64| {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            File::open(path).unwrap().set_modified(time).unwrap();
+        };
+        let mut pods = PodLogs {
+            root: None,
+            root_path: dir.path().to_owned(),
+            include: GlobSet::empty(),
+            exclude: GlobSet::empty(),
+            clock: Arc::new(Still),
+            settled: HashMap::new(),
+            containers: BTreeSet::new(),
+            compressed: false,
+        };
+        let scan = |pods: &mut PodLogs| {
+            let mut listing = Listing::default();
+            pods.scan(None, &mut listing);
+            (listing.units.len(), listing.gone.len())
+        };
+        assert_eq!(scan(&mut pods), (1, 0));
+        assert_eq!(scan(&mut pods), (1, 0), "changed too lately to be sure");
+        set_time(&container, 1_000);
+        assert_eq!(scan(&mut pods), (1, 0));
+        assert_eq!(scan(&mut pods), (0, 0), "settled");
+        set_time(&container, 2_000);
+        assert_eq!(scan(&mut pods), (1, 0), "changed");
+        assert_eq!(scan(&mut pods), (0, 0));
+        pods.look_again(&container);
+        assert_eq!(scan(&mut pods), (1, 0), "asked for");
+        fs::remove_dir_all(dir.path().join("ns_pod_uid")).unwrap();
+        assert_eq!(scan(&mut pods), (0, 1));
+        assert!(pods.containers.is_empty() && pods.settled.len() <= 1);
+    }
+
+    #[test]
+    fn paths_are_taken_apart_strictly() {
+        let pod = PodName { namespace: "shop", pod: "cart-7d9-x2", uid: "1f2e" };
+        assert_eq!(parse_pod("shop_cart-7d9-x2_1f2e"), Some(pod));
+        for name in ["", "shop", "shop_cart", "shop__1f2e", "_cart_1f2e", "shop_cart_", "shop_cart_1f2e_x"] {
+            assert_eq!(parse_pod(name), None, "{name}");
+        }
+        let live = |restart| LogName::Plain(Place { restart, age: Age::Live });
+        let rotated = LogName::Plain(Place { restart: 3, age: Age::Rotated("20260310-154815".into()) });
+        let cases = [
+            ("0.log", live(0)),
+            ("12.log", live(12)),
+            ("3.log.20260310-154815", rotated),
+            ("3.log.20260310-154815.gz", LogName::Compressed),
+            ("3.log.20260310-154815.tmp", LogName::Other),
+            ("3.log.20260310-15481x", LogName::Other),
+            ("+3.log", LogName::Other),
+            ("a.log", LogName::Other),
+            (".log", LogName::Other),
+            ("0.log.", LogName::Other),
+            ("0.logs", LogName::Other),
+            ("99999999999.log", LogName::Other),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(parse_log(name), expected, "{name}");
+        }
+        assert!(Age::Rotated("2".into()) < Age::Live && Age::Rotated("1".into()) < Age::Rotated("2".into()));
+    }
+}

@@ -1,0 +1,150 @@
+//! Where records come from: one file a source, one list.
+//!
+//! A source gives out chunks of whole records of one origin, each with the ranges of bytes that it accounts for. What the
+//! sources of files share: [`tail`] follows the files, [`framing`] takes lines apart, [`join`] and [`multiline`] put
+//! records together, [`identity`] says who a file is, [`assemble`] makes the batch.
+
+mod assemble;
+pub mod file;
+pub mod framing;
+mod identity;
+mod join;
+pub mod kubernetes_logs;
+pub mod multiline;
+pub mod stdin;
+mod tail;
+#[cfg(test)]
+mod testing;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use skidder_pipeline::edge::Clock;
+use skidder_pipeline::problem::Problem;
+use skidder_pipeline::source::{Held, SinkSet, Source};
+use skidder_pipeline::stats::SourceStats;
+
+use assemble::Rules;
+use file::FileConfig;
+use framing::Format;
+use identity::Registry;
+use kubernetes_logs::KubernetesLogsConfig;
+use multiline::MultilineConfig;
+use stdin::StdinConfig;
+
+/// The sources, by `type`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum SourceConfig {
+    /// Files by path.
+    File(FileConfig),
+    /// The logs of a Kubernetes node's containers.
+    KubernetesLogs(KubernetesLogsConfig),
+    /// The standard input.
+    Stdin(StdinConfig),
+}
+
+impl SourceConfig {
+    /// All mistakes that the shape of the table does not show.
+    pub fn check(&self) -> Vec<Problem> {
+        match self {
+            SourceConfig::File(config) => config.check(),
+            SourceConfig::KubernetesLogs(config) => config.check(),
+            SourceConfig::Stdin(config) => config.check(),
+        }
+    }
+
+    /// The source. Nothing is read before it is asked for a chunk.
+    ///
+    /// # Errors
+    /// What [`SourceConfig::check`] finds, and a state directory that cannot be used.
+    pub fn build(&self, context: SourceContext) -> anyhow::Result<Box<dyn Source>> {
+        match self {
+            SourceConfig::File(config) => config.build(context),
+            SourceConfig::KubernetesLogs(config) => config.build(context),
+            SourceConfig::Stdin(config) => config.build(context),
+        }
+    }
+}
+
+/// What a source is given beside its configuration.
+pub struct SourceContext {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where relative paths start: the directory of the configuration file.
+    pub base_dir: PathBuf,
+    /// The sinks that it feeds.
+    pub sinks: SinkSet,
+    /// Those of them that the state directory had never met before this start, though it is not new itself: they begin
+    /// where the other sinks are. A sink that merely holds nothing yet must not be among them, or it would lose what was
+    /// read for it and not frozen when the agent last died.
+    pub new_sinks: SinkSet,
+    /// What the sinks hold already.
+    pub held: Arc<dyn Held>,
+    /// Where it counts.
+    pub stats: Arc<SourceStats>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The directory for what must outlast the process.
+    pub state_dir: PathBuf,
+    /// The random number that was made with the state directory.
+    pub epoch: [u8; 16],
+    /// Whether to read what is there now and end.
+    pub once: bool,
+    /// Wakes the worker that asks this source.
+    pub wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl SourceContext {
+    fn env(
+        self,
+        format: Format,
+        max_record_bytes: usize,
+        multiline: Option<&MultilineConfig>,
+        registry: Option<Arc<Mutex<Registry>>>,
+    ) -> anyhow::Result<tail::Env> {
+        Ok(tail::Env {
+            name: self.name,
+            sinks: self.sinks,
+            new_sinks: self.new_sinks,
+            held: self.held,
+            stats: self.stats,
+            clock: self.clock,
+            registry,
+            rules: rules(max_record_bytes, multiline)?,
+            format,
+            block_bytes: tail::BLOCK_BYTES,
+            once: self.once,
+            stopping: false,
+        })
+    }
+}
+
+fn rules(max_record_bytes: usize, multiline: Option<&MultilineConfig>) -> anyhow::Result<Rules> {
+    Ok(Rules { max_record_bytes, multiline: multiline.map(MultilineConfig::build).transpose()? })
+}
+
+/// 1 MiB: what the stores at hand take (Loki 256 KiB by default, Elasticsearch 100 MiB a request), many times what people read.
+fn default_max_record_bytes() -> usize {
+    1024 * 1024
+}
+
+fn default_rescan_interval_ms() -> u64 {
+    10_000
+}
+
+/// The mistakes that all sources can have.
+fn check_common(max_record_bytes: usize, rescan_interval_ms: u64, multiline: Option<&MultilineConfig>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    // Below a time stamp and a name no message says anything; above, a few records would fill the memory limit.
+    if !(256..=16 * 1024 * 1024).contains(&max_record_bytes) {
+        problems.push(Problem::at("max_record_bytes", "must be from 256 to 16777216 (16 MiB)"));
+    }
+    if !(100..=3_600_000).contains(&rescan_interval_ms) {
+        problems.push(Problem::at("rescan_interval_ms", "must be from 100 to 3600000 (an hour)"));
+    }
+    problems.extend(multiline.map(MultilineConfig::check).unwrap_or_default());
+    problems
+}

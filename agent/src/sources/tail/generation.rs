@@ -1,0 +1,336 @@
+//! One generation of a log: an open file, who it is, and how far it has been read.
+
+mod begin;
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use memchr::{memchr, memrchr};
+use skidder_pipeline::batch::Batch;
+use skidder_pipeline::edge::Nanos;
+use skidder_pipeline::position::{FileKey, MARKER_BYTES, Range, marker};
+use skidder_pipeline::shared::Shared;
+use skidder_pipeline::source::{Chunk, SinkSet};
+
+use super::super::assemble::{Block, assemble, constants};
+use super::super::framing::Framing;
+use super::super::identity::{ContainerRun, Facts, marker_before, read_full};
+use super::super::join::Joiner;
+use super::Env;
+use super::discover::Place;
+use begin::Known;
+pub(super) use begin::Memory;
+
+/// How much is looked through for the end of a long line in one turn: some milliseconds.
+const MAX_SCAN_BYTES: u64 = 4 * 1024 * 1024;
+/// What a line may have beside its message and still get the whole of `max_record_bytes` for that.
+const MAX_HEADER_BYTES: usize = 4 * 1024;
+
+/// What a turn at a generation came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Step {
+    /// The chunk is filled.
+    Chunk,
+    /// Something was read and nothing given out; there may be more.
+    Moved,
+    /// There is nothing to read now.
+    Waiting,
+    /// What was read is not there any more: the file was cut or written anew.
+    Truncated,
+}
+
+/// One generation.
+pub(super) struct Generation {
+    file: File,
+    /// Where it was met, for messages.
+    pub path: PathBuf,
+    pub place: Place,
+    pub facts: Facts,
+    /// The container's run that wrote it, where that is known.
+    pub run: Option<ContainerRun>,
+    pub shared: Arc<Shared>,
+    known: Option<Known>,
+    /// Keys of contents that this file had before.
+    former: Vec<FileKey>,
+    pub cursor: u64,
+    /// Up to where the file has been looked at without finding the end of the line at the cursor.
+    tried: u64,
+    /// Up to where the long line at the cursor is known to have no end.
+    scanned: u64,
+    /// The marker of the bytes before the cursor, where it is known.
+    marker: Option<u64>,
+    /// Whether reading begins at the end.
+    pub from_end: bool,
+    /// What is known to be dealt with from the start, to be told to sinks.
+    announcements: Vec<(SinkSet, Vec<Range>)>,
+    /// When it was last seen to grow.
+    pub grown: Nanos,
+    /// Whether it no longer stands in a listing.
+    pub unlisted: bool,
+    failing: bool,
+    /// How many bytes were seen that were cut away before they were read.
+    lost: u64,
+}
+
+impl Generation {
+    pub(super) fn new(file: File, facts: Facts, path: PathBuf, place: Place, shared: Arc<Shared>, now: Nanos) -> Generation {
+        Generation {
+            file,
+            path,
+            place,
+            facts,
+            run: None,
+            shared,
+            known: None,
+            former: Vec::new(),
+            cursor: 0,
+            tried: 0,
+            scanned: 0,
+            marker: None,
+            from_end: false,
+            announcements: Vec::new(),
+            grown: now,
+            unlisted: false,
+            failing: false,
+            lost: 0,
+        }
+    }
+
+    /// Its key, once that is known.
+    pub(super) fn key(&self) -> Option<FileKey> {
+        self.known.as_ref().map(|known| known.key)
+    }
+
+    /// How many bytes are known to be there and not read.
+    pub(super) fn unread(&self) -> u64 {
+        self.facts.size.saturating_sub(self.cursor)
+    }
+
+    /// Whether reading could have a result: it grew since the last try, or shrank.
+    pub(super) fn is_worth_reading(&self) -> bool {
+        self.facts.size > self.tried.max(self.cursor) || self.facts.size < self.cursor || !self.announcements.is_empty()
+    }
+
+    /// Lets a read that failed be tried again.
+    pub(super) fn retry(&mut self) {
+        if self.failing {
+            self.tried = 0;
+        }
+    }
+
+    /// Whether reads of it fail.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing
+    }
+
+    /// Looks at its size. Says whether it changed.
+    pub(super) fn refresh(&mut self, now: Nanos) -> bool {
+        let Ok(stat) = rustix::fs::fstat(&self.file) else { return false };
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        self.facts.deleted = stat.st_nlink == 0;
+        self.facts.modified = super::nanos(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0));
+        let changed = size != self.facts.size;
+        if changed {
+            if size < self.facts.size {
+                self.lost += self.facts.size.saturating_sub(self.cursor.max(size));
+                self.tried = 0;
+            }
+            self.facts.size = size;
+            self.grown = now;
+        }
+        changed
+    }
+
+    /// Reads on: one chunk, or what is needed to get on with one. `take_open` says that a last line without its newline is a
+    /// line, since nothing will be added to it.
+    pub(super) fn step(&mut self, env: &Env, joiner: &mut Joiner, chunk: &mut Chunk, now: Nanos, take_open: bool) -> Step {
+        match self.try_step(env, joiner, chunk, now, take_open) {
+            Ok(step) => {
+                self.failing = false;
+                step
+            }
+            Err(error) => {
+                if !self.failing {
+                    env.stats.failed_files.add(1);
+                    tracing::warn!(source = %env.name, path = %self.path.display(), %error, "cannot read a log; it is tried again");
+                }
+                self.failing = true;
+                self.tried = self.facts.size;
+                Step::Waiting
+            }
+        }
+    }
+
+    fn try_step(&mut self, env: &Env, joiner: &mut Joiner, chunk: &mut Chunk, now: Nanos, take_open: bool) -> io::Result<Step> {
+        if self.known.is_none() && !self.identify(env, take_open)? {
+            self.tried = self.facts.size;
+            return Ok(Step::Waiting);
+        }
+        let Some(known) = &self.known else { return Ok(Step::Waiting) };
+        let key = known.key;
+        if let Some((needs, covers)) = self.announcements.pop() {
+            chunk.batch.reset(self.shared.clone(), key);
+            (chunk.covers, chunk.needs, chunk.bytes_read) = (covers, needs, 0);
+            return Ok(Step::Chunk);
+        }
+        if self.facts.size < self.cursor {
+            return Ok(Step::Truncated);
+        }
+        let (needs, edge) = known.held.at(self.cursor, env.sinks);
+        if let Some(edge) = edge.filter(|_| needs.is_empty() && joiner.is_empty()) {
+            (self.cursor, self.marker) = (edge, None);
+            return Ok(Step::Moved);
+        }
+        if self.cursor == self.facts.size {
+            // Asked once more, now that all is read: what a caller concludes from there being nothing must be true now.
+            return Ok(if !env.once && self.refresh(now) { Step::Moved } else { Step::Waiting });
+        }
+        let framing = known.framing;
+        let most = edge.map_or(u64::MAX, |edge| edge - self.cursor).min(self.facts.size - self.cursor);
+        let want = usize::try_from(most).unwrap_or(usize::MAX).min(env.block_bytes);
+        recycle(&mut chunk.batch, self.shared.clone(), key);
+        let Some((start, got)) = self.fill(env, &mut chunk.batch, want)? else { return Ok(Step::Truncated) };
+        if got < want {
+            self.facts.size = self.cursor + got as u64;
+        }
+        if got == 0 {
+            return Ok(Step::Waiting);
+        }
+        let text = &chunk.batch.bytes()[start..start + got];
+        let at_edge = edge == Some(self.cursor + got as u64);
+        let at_end = self.cursor + got as u64 == self.facts.size;
+        let complete = if at_edge { Some(got) } else { memrchr(b'\n', text).map(|newline| newline + 1) };
+        let end = match complete {
+            Some(end) => end,
+            None if at_end && take_open => got,
+            None if at_end => {
+                self.tried = self.facts.size;
+                return Ok(Step::Waiting);
+            }
+            // Blocks that a power failure kept from the disk.
+            None if text.iter().all(|b| *b == 0) => got,
+            None => return self.long_line(env, joiner, chunk, now, take_open, (needs, edge, framing)),
+        };
+        let block = Block { file: key, needs, start, end: start + end, offset: self.cursor, beyond: 0, now };
+        let taken = assemble(&env.rules, framing, joiner, &mut chunk.batch, &mut chunk.covers, &env.stats, block);
+        let last = marker(&chunk.batch.bytes()[constants::HEAD..start + taken]);
+        Ok(self.finish(env, joiner, chunk, needs, (taken as u64, last, start + taken)))
+    }
+
+    /// A line that is longer than a block: finds its end first, then reads as much of it as a record may have.
+    fn long_line(
+        &mut self,
+        env: &Env,
+        joiner: &mut Joiner,
+        chunk: &mut Chunk,
+        now: Nanos,
+        take_open: bool,
+        (needs, edge, framing): (SinkSet, Option<u64>, Framing),
+    ) -> io::Result<Step> {
+        let limit = edge.unwrap_or(u64::MAX).min(self.facts.size);
+        let Some(line_end) = self.find_end(chunk.batch.bytes_mut(), env.block_bytes, limit)? else {
+            if self.scanned < limit {
+                return Ok(Step::Moved);
+            }
+            if edge != Some(limit) && !take_open {
+                self.tried = self.facts.size;
+                return Ok(Step::Waiting);
+            }
+            return self.take_long_line(env, joiner, chunk, now, limit, (needs, framing));
+        };
+        self.take_long_line(env, joiner, chunk, now, line_end, (needs, framing))
+    }
+
+    /// Looks for the end of the line at the cursor, as far as a turn may: the offset behind its newline.
+    fn find_end(&mut self, scratch: &mut Vec<u8>, block_bytes: usize, limit: u64) -> io::Result<Option<u64>> {
+        self.scanned = self.scanned.max(self.cursor);
+        let stop = limit.min(self.scanned + MAX_SCAN_BYTES);
+        while self.scanned < stop {
+            let len = block_bytes.min(usize::try_from(stop - self.scanned).unwrap_or(usize::MAX));
+            scratch.resize(len, 0);
+            let read = read_full(&self.file, scratch, self.scanned)?;
+            if let Some(newline) = memchr(b'\n', &scratch[..read]) {
+                return Ok(Some(self.scanned + newline as u64 + 1));
+            }
+            self.scanned += read as u64;
+            if read < len {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    fn take_long_line(
+        &mut self,
+        env: &Env,
+        joiner: &mut Joiner,
+        chunk: &mut Chunk,
+        now: Nanos,
+        line_end: u64,
+        (needs, framing): (SinkSet, Framing),
+    ) -> io::Result<Step> {
+        let len = usize::try_from(line_end - self.cursor).unwrap_or(usize::MAX);
+        let keep = len.min(env.rules.max_record_bytes.saturating_add(MAX_HEADER_BYTES).max(env.block_bytes));
+        let key = *chunk.batch.file();
+        let Some((start, got)) = self.fill(env, &mut chunk.batch, keep)? else { return Ok(Step::Truncated) };
+        if got < keep {
+            return Ok(Step::Moved);
+        }
+        let beyond = (len - keep) as u64;
+        let block = Block { file: key, needs, start, end: start + keep, offset: self.cursor, beyond, now };
+        let Some(last) = marker_before(&self.file, line_end)? else { return Ok(Step::Truncated) };
+        let taken = assemble(&env.rules, framing, joiner, &mut chunk.batch, &mut chunk.covers, &env.stats, block);
+        let taken = if taken == keep { len } else { 0 };
+        Ok(self.finish(env, joiner, chunk, needs, (taken as u64, last, start)))
+    }
+
+    /// Reads `want` bytes from the cursor on into the batch, behind its head and the bytes that markers need: where they
+    /// start there, and how many they are. `None` where the file is not what it was.
+    fn fill(&self, env: &Env, batch: &mut Batch, want: usize) -> io::Result<Option<(usize, usize)>> {
+        let lead = MARKER_BYTES.min(usize::try_from(self.cursor).unwrap_or(MARKER_BYTES));
+        let bytes = batch.bytes_mut();
+        constants::prepare(bytes, lead + want, env.clock.unix_nanos());
+        let read = read_full(&self.file, &mut bytes[constants::HEAD..], self.cursor - lead as u64)?;
+        bytes.truncate(constants::HEAD + read);
+        let start = constants::HEAD + lead;
+        if read < lead || self.marker.is_some_and(|known| marker(&bytes[constants::HEAD..start]) != known) {
+            return Ok(None);
+        }
+        Ok(Some((start, read - lead)))
+    }
+
+    /// Ends a block of which `taken` bytes were taken. `text_end` is where the text ends in the batch.
+    fn finish(
+        &mut self,
+        env: &Env,
+        joiner: &mut Joiner,
+        chunk: &mut Chunk,
+        needs: SinkSet,
+        (taken, last, text_end): (u64, u64, usize),
+    ) -> Step {
+        if taken == 0 {
+            return Step::Moved;
+        }
+        let (start, end) = (self.cursor, self.cursor + taken);
+        let text = &chunk.batch.bytes()[constants::HEAD..text_end];
+        joiner.settle(*chunk.batch.file(), (start, end), text, last, &mut chunk.covers);
+        (self.cursor, self.marker) = (end, Some(last));
+        if needs.is_empty() {
+            chunk.covers.clear();
+            return Step::Moved;
+        }
+        env.stats.bytes.add(taken);
+        env.stats.records.add(chunk.batch.len() as u64);
+        (chunk.needs, chunk.bytes_read) = (needs, taken);
+        if chunk.batch.is_empty() && chunk.covers.is_empty() { Step::Moved } else { Step::Chunk }
+    }
+}
+
+/// Empties the batch for text of `file`, keeping the allocation and what stands in it: see [`constants::prepare`].
+pub(super) fn recycle(batch: &mut Batch, shared: Arc<Shared>, file: FileKey) {
+    let bytes = std::mem::take(batch.bytes_mut());
+    batch.reset(shared, file);
+    *batch.bytes_mut() = bytes;
+}

@@ -1,0 +1,428 @@
+//! Tailing: following logs that grow, are rotated, cut, renamed and removed.
+//!
+//! The unit is a [`Stream`]: a chain of generations of one log, which are opened on sight, held until they are read to their
+//! end, and read oldest first. Discovery (what there is, by a source's own rules) is handed in. Streams with something to
+//! read take turns by bytes; the others are asked for growth at intervals that double from 50 ms to 2 s.
+
+mod discover;
+mod generation;
+mod held;
+pub(crate) mod open;
+mod stream;
+mod watch;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use skidder_pipeline::edge::{Clock, Nanos};
+use skidder_pipeline::position::FileKey;
+use skidder_pipeline::shared::Shared;
+use skidder_pipeline::source::{Chunk, Held, Read, SinkSet, Source};
+use skidder_pipeline::stats::SourceStats;
+
+use super::assemble::Rules;
+use super::framing::Format;
+use super::identity::{Facts, Registry};
+pub(crate) use discover::{Age, Discover, Entry, Listing, Place};
+use generation::{Generation, Memory};
+use open::Refusal;
+use stream::{Stream, Turn};
+use watch::Watch;
+
+/// How much is read at a time: large enough that a system call costs nothing, small enough to stay in the cache.
+pub(crate) const BLOCK_BYTES: usize = 256 * 1024;
+/// The shortest and longest time between two looks at a log that is read to its end.
+const MIN_POLL: Duration = Duration::from_millis(50);
+const MAX_POLL: Duration = Duration::from_secs(2);
+/// Looks are bundled: a node with 10,000 idle logs wakes twenty times a second, not thousands.
+const TICK_NANOS: u64 = 50_000_000;
+/// How often inotify is asked. Pods that live for a second are seen in time.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+/// The time between rescans where inotify cannot watch everything.
+const RESCAN_UNWATCHED: Duration = Duration::from_secs(2);
+/// How many closed files are remembered, so that one that is met again is read on: 100 bytes each.
+const MAX_MEMORIES: usize = 50_000;
+/// How many turns without a result are taken before the worker is asked whether it has something else to do.
+const MAX_TURNS: usize = 256;
+/// How many paths are remembered as warned of.
+const MAX_WARNED: usize = 10_000;
+
+/// What all streams of a source share.
+pub(crate) struct Env {
+    pub name: String,
+    pub sinks: SinkSet,
+    pub new_sinks: SinkSet,
+    pub held: Arc<dyn Held>,
+    pub stats: Arc<SourceStats>,
+    pub clock: Arc<dyn Clock>,
+    pub registry: Option<Arc<Mutex<Registry>>>,
+    pub rules: Rules,
+    pub format: Format,
+    pub block_bytes: usize,
+    pub once: bool,
+    pub stopping: bool,
+}
+
+impl Env {
+    fn identify(&self, facts: &Facts, path: &Path, head: &[u8], fits: impl FnMut(&FileKey) -> io::Result<bool>) -> io::Result<FileKey> {
+        match &self.registry {
+            Some(registry) => registry.lock().unwrap_or_else(PoisonError::into_inner).identify(facts, path, head, fits),
+            None => Err(io::Error::other("this source keeps no register of files")),
+        }
+    }
+
+    fn line_timeout(&self) -> Option<Duration> {
+        self.rules.multiline.as_ref().map(|multiline| multiline.timeout)
+    }
+
+    fn has_last_line(&self) -> bool {
+        self.rules.multiline.as_ref().is_some_and(|multiline| multiline.has_last_line())
+    }
+}
+
+/// How a source tails.
+pub(crate) struct Settings {
+    pub rescan: Duration,
+    /// Whether what is there at the first scan, and was never met before, is skipped.
+    pub from_end: bool,
+}
+
+/// A source that tails what its discovery finds.
+pub(crate) struct Tailer {
+    env: Env,
+    discover: Box<dyn Discover>,
+    settings: Settings,
+    streams: Vec<Option<Stream>>,
+    free: Vec<usize>,
+    units: HashMap<PathBuf, usize>,
+    /// Open files and their streams.
+    inodes: HashMap<(u64, u64), usize>,
+    closed: HashMap<(u64, u64), Memory>,
+    active: VecDeque<usize>,
+    timers: BinaryHeap<Reverse<(Nanos, usize)>>,
+    watch: Watch,
+    changed: HashSet<PathBuf>,
+    next_scan: Nanos,
+    next_watch: Nanos,
+    scanned: bool,
+    unread: u64,
+    warned: HashSet<PathBuf>,
+}
+
+impl Tailer {
+    pub(crate) fn new(env: Env, discover: Box<dyn Discover>, settings: Settings) -> Tailer {
+        Tailer {
+            env,
+            discover,
+            settings,
+            streams: Vec::new(),
+            free: Vec::new(),
+            units: HashMap::new(),
+            inodes: HashMap::new(),
+            closed: HashMap::new(),
+            active: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            watch: Watch::new(),
+            changed: HashSet::new(),
+            next_scan: Nanos(0),
+            next_watch: Nanos(0),
+            scanned: false,
+            unread: 0,
+            warned: HashSet::new(),
+        }
+    }
+
+    /// Looks for new files where it is time to.
+    fn discover(&mut self, now: Nanos) {
+        if self.env.stopping || self.env.once && self.scanned {
+            return;
+        }
+        let mut full = now >= self.next_scan;
+        let mut unwatched = false;
+        if now >= self.next_watch {
+            self.next_watch = now.after(WATCH_INTERVAL);
+            full |= self.watch.changed(&mut self.changed);
+        }
+        if !full && self.changed.is_empty() {
+            return;
+        }
+        let started = self.env.clock.now();
+        let mut listing = Listing::default();
+        self.discover.scan(if full { None } else { Some(&self.changed) }, &mut listing);
+        self.changed.clear();
+        for dir in std::mem::take(&mut listing.dirs) {
+            unwatched |= self.watch.add(&dir);
+        }
+        if full {
+            let rescan = if self.watch.is_complete() { self.settings.rescan } else { self.settings.rescan.min(RESCAN_UNWATCHED) };
+            self.next_scan = now.after(rescan);
+        }
+        // What came into a directory between its listing and its watch is seen by listing it again.
+        if unwatched {
+            self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
+        }
+        if !self.scanned && listing.units.is_empty() {
+            tracing::warn!(source = %self.env.name, "there is no log to read yet");
+        }
+        self.apply(listing, now);
+        self.scanned = true;
+        // A large tree that changes all the time must not keep the worker busy with listing it.
+        self.next_watch = self.next_watch.max(now.after(self.env.clock.now().since(started) * 20));
+    }
+
+    fn apply(&mut self, listing: Listing, now: Nanos) {
+        for (path, why) in listing.refused {
+            self.warn(path, &why);
+        }
+        for (unit, entries) in listing.units {
+            let index = match self.units.get(&unit) {
+                Some(index) => *index,
+                None if entries.is_empty() => continue,
+                None => self.insert(unit),
+            };
+            self.sync(index, &entries, now);
+        }
+        for unit in listing.gone {
+            let Some(index) = self.units.get(&unit).copied() else { continue };
+            self.sync(index, &[], now);
+            if let Some(stream) = &mut self.streams[index] {
+                stream.gone = true;
+            }
+        }
+    }
+
+    fn insert(&mut self, unit: PathBuf) -> usize {
+        let stream = Some(Stream::new(unit.clone()));
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.streams[index] = stream;
+                index
+            }
+            None => {
+                self.streams.push(stream);
+                self.streams.len() - 1
+            }
+        };
+        self.units.insert(unit, index);
+        index
+    }
+
+    /// Brings a stream's chain in line with a listing of its files.
+    fn sync(&mut self, index: usize, entries: &[Entry], now: Nanos) {
+        let Some(mut stream) = self.streams[index].take() else { return };
+        stream.gone = false;
+        let mut old: Vec<Generation> = std::mem::take(&mut stream.chain).into();
+        let mut listed = Vec::new();
+        for entry in entries {
+            let inode = (entry.dev, entry.ino);
+            if let Some(at) = old.iter().position(|g| (g.facts.dev, g.facts.ino) == inode) {
+                let mut generation = old.remove(at);
+                generation.unlisted = false;
+                generation.place = entry.place.clone();
+                generation.retry();
+                listed.push(generation);
+            } else if !self.inodes.contains_key(&inode)
+                && self.closed.get(&inode).is_none_or(|memory| (memory.size, memory.modified) != (entry.size, entry.modified))
+            {
+                match self.open(entry, now) {
+                    Some(generation) => {
+                        self.inodes.insert(inode, index);
+                        listed.push(generation);
+                    }
+                    None => self.discover.look_again(&stream.unit),
+                }
+            }
+        }
+        // What is not listed any more was rotated away or removed: older than what is of the same run.
+        for generation in &mut old {
+            generation.unlisted = true;
+        }
+        stream.chain = old.into_iter().chain(listed).collect();
+        stream.chain.make_contiguous().sort_by_key(|generation| (generation.place.restart, !generation.unlisted));
+        self.recount(&mut stream);
+        let wake = !stream.active && stream.chain.iter().any(Generation::is_worth_reading);
+        if wake || self.env.once && !stream.active {
+            stream.active = true;
+            self.active.push_back(index);
+        } else if !stream.active && stream.due == Nanos(0) {
+            self.schedule(&mut stream, index, now.after(MIN_POLL));
+        }
+        self.streams[index] = Some(stream);
+    }
+
+    fn open(&mut self, entry: &Entry, now: Nanos) -> Option<Generation> {
+        let (file, facts) = match self.discover.open(entry) {
+            Ok(opened) => opened,
+            Err(Refusal::Gone) => return None,
+            Err(refusal) => {
+                self.warn(entry.path.clone(), &refusal.to_string());
+                return None;
+            }
+        };
+        // The path may lead to another file by now: the next listing will say.
+        if (facts.dev, facts.ino) != (entry.dev, entry.ino) {
+            self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
+            return None;
+        }
+        self.warned.remove(&entry.path);
+        let (shared, run) = self.discover.describe(entry);
+        let mut generation = Generation::new(file, facts, entry.path.clone(), entry.place.clone(), shared, now);
+        generation.run = run;
+        if let Some(memory) = self.closed.remove(&(facts.dev, facts.ino)) {
+            generation.resume(&memory);
+        } else if self.settings.from_end && !self.scanned {
+            let registry = self.env.registry.as_ref().map(|r| r.lock().unwrap_or_else(PoisonError::into_inner));
+            generation.from_end = registry.is_none_or(|registry| !registry.knows_path(&entry.path));
+        }
+        Some(generation)
+    }
+
+    fn warn(&mut self, path: PathBuf, why: &str) {
+        if self.warned.len() >= MAX_WARNED || self.warned.contains(&path) {
+            return;
+        }
+        tracing::warn!(source = %self.env.name, path = %path.display(), "a log is not read: {why}");
+        self.env.stats.failed_files.add(1);
+        self.warned.insert(path);
+    }
+
+    fn schedule(&mut self, stream: &mut Stream, index: usize, at: Nanos) {
+        let due = Nanos(at.0.next_multiple_of(TICK_NANOS));
+        stream.due = due;
+        self.timers.push(Reverse((due, index)));
+    }
+
+    /// Looks at the streams whose time has come.
+    fn poll_due(&mut self, now: Nanos) {
+        while let Some(Reverse((due, index))) = self.timers.peek().copied() {
+            if due > now {
+                return;
+            }
+            self.timers.pop();
+            let Some(mut stream) = self.streams[index].take_if(|stream| !stream.active && stream.due == due) else { continue };
+            if stream.poll(&self.env, now) {
+                stream.active = true;
+                self.active.push_back(index);
+            } else {
+                self.close_finished(&mut stream, now);
+                if stream.gone && stream.chain.is_empty() && stream.joiner.is_empty() {
+                    self.recount(&mut stream);
+                    self.units.remove(&stream.unit);
+                    self.free.push(index);
+                    continue;
+                }
+                let next = stream.next_look(&self.env, now);
+                self.schedule(&mut stream, index, next);
+            }
+            self.recount(&mut stream);
+            self.streams[index] = Some(stream);
+        }
+    }
+
+    fn close_finished(&mut self, stream: &mut Stream, now: Nanos) {
+        for generation in stream.take_finished(now) {
+            let inode = (generation.facts.dev, generation.facts.ino);
+            self.inodes.remove(&inode);
+            if generation.facts.deleted {
+                if let Some(key) = generation.key() {
+                    self.env.held.forget(&key);
+                }
+            } else if let Some(memory) = generation.memory() {
+                if self.closed.len() >= MAX_MEMORIES {
+                    let some = self.closed.keys().next().copied();
+                    some.map(|inode| self.closed.remove(&inode));
+                }
+                self.closed.insert(inode, memory);
+            }
+        }
+    }
+
+    fn recount(&mut self, stream: &mut Stream) {
+        let unread = stream.count_unread();
+        self.unread = self.unread + unread - stream.unread;
+        stream.unread = unread;
+        self.env.stats.unread_bytes.set(self.unread);
+    }
+
+    /// Lets the stream at the head of the queue take its turn. `None` where that came to nothing to hand over.
+    fn take_turn(&mut self, index: usize, chunk: &mut Chunk, now: Nanos) -> Option<Read> {
+        let mut stream = self.streams[index].take()?;
+        // Deficit round robin: who had a line of a megabyte passes the next turns.
+        stream.deficit = (stream.deficit + BLOCK_BYTES as i64).min(BLOCK_BYTES as i64);
+        let turn = if stream.deficit <= 0 {
+            Turn::Moved
+        } else if self.env.stopping && !stream.has_urgent(&self.env) {
+            Turn::Finished
+        } else {
+            stream.turn(&self.env, chunk, now)
+        };
+        self.recount(&mut stream);
+        match turn {
+            Turn::Chunk | Turn::Moved => self.active.push_back(index),
+            Turn::Idle(next) => {
+                (stream.active, stream.deficit) = (false, 0);
+                self.schedule(&mut stream, index, next);
+            }
+            Turn::Finished => stream.active = false,
+        }
+        let read = (turn == Turn::Chunk).then(|| {
+            stream.deficit -= i64::try_from(chunk.bytes_read).unwrap_or(i64::MAX);
+            Read::Chunk
+        });
+        self.streams[index] = Some(stream);
+        read
+    }
+}
+
+impl Source for Tailer {
+    fn read(&mut self, chunk: &mut Chunk, now: Nanos) -> Read {
+        (chunk.bytes_read, chunk.needs) = (0, self.env.sinks);
+        chunk.covers.clear();
+        self.discover(now);
+        if !self.env.stopping {
+            self.poll_due(now);
+        }
+        for _ in 0..MAX_TURNS {
+            let Some(index) = self.active.pop_front() else {
+                chunk.batch.reset(Shared::empty(), FileKey([0; 16]));
+                if self.env.once || self.env.stopping {
+                    return Read::End;
+                }
+                let look = self.timers.peek().map_or(self.next_scan, |Reverse((due, _))| (*due).min(self.next_scan));
+                return Read::Idle { until: look.min(self.next_watch) };
+            };
+            if let Some(read) = self.take_turn(index, chunk, now) {
+                return read;
+            }
+        }
+        chunk.batch.reset(Shared::empty(), FileKey([0; 16]));
+        Read::Idle { until: now }
+    }
+
+    /// What is unread is left for the next start, but for files that nobody could open then.
+    fn stop(&mut self) {
+        self.env.stopping = true;
+        self.active.clear();
+        let now = self.env.clock.now();
+        for (index, slot) in self.streams.iter_mut().enumerate() {
+            let Some(stream) = slot else { continue };
+            for generation in &mut stream.chain {
+                generation.refresh(now);
+            }
+            stream.active = true;
+            self.active.push_back(index);
+        }
+    }
+}
+
+/// Nanoseconds since 1970 of a time that the system gave in two parts.
+fn nanos(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! A stream: the generations of one log, read as one text, oldest first.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use skidder_pipeline::edge::Nanos;
+use skidder_pipeline::shared::Shared;
+use skidder_pipeline::source::Chunk;
+
+use super::super::assemble::{assemble_ready, constants};
+use super::super::join::Joiner;
+use super::generation::{Generation, Step, recycle};
+use super::{Env, MAX_POLL, MIN_POLL};
+
+/// How long a last line without its newline may still be completed once a newer generation has bytes.
+const OPEN_LINE_GRACE: Duration = Duration::from_secs(1);
+/// How long a generation that was read to its end is kept open for what a slow writer may still add: logrotate's way is to
+/// rename, then to tell the writer.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// What a turn came to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Turn {
+    /// The chunk is filled.
+    Chunk,
+    /// Nothing given out, but there may be more.
+    Moved,
+    /// Nothing to do before the given time.
+    Idle(Nanos),
+    /// All that was there is read (`once`, or stopping).
+    Finished,
+}
+
+/// The chain of one log's generations.
+pub(super) struct Stream {
+    pub unit: PathBuf,
+    pub chain: VecDeque<Generation>,
+    pub joiner: Joiner,
+    /// When to look for growth.
+    pub due: Nanos,
+    /// Whether it stands in the queue of those that have something to read.
+    pub active: bool,
+    /// Bytes that it may still read in its turn.
+    pub deficit: i64,
+    /// What it last added to the gauge of unread bytes.
+    pub unread: u64,
+    /// Whether no listing knows it any more.
+    pub gone: bool,
+    interval: Duration,
+}
+
+impl Stream {
+    pub(super) fn new(unit: PathBuf) -> Stream {
+        Stream {
+            unit,
+            chain: VecDeque::new(),
+            joiner: Joiner::default(),
+            due: Nanos(0),
+            active: false,
+            deficit: 0,
+            unread: 0,
+            gone: false,
+            interval: MIN_POLL,
+        }
+    }
+
+    /// Takes a turn: fills the chunk with what is next, if there is anything.
+    pub(super) fn turn(&mut self, env: &Env, chunk: &mut Chunk, now: Nanos) -> Turn {
+        if self.deliver_ready(env, chunk) {
+            return Turn::Chunk;
+        }
+        for index in 0..self.chain.len() {
+            let take_open = env.once || self.ends_open(index, now) || env.stopping && self.chain[index].facts.deleted;
+            let generation = &mut self.chain[index];
+            match generation.step(env, &mut self.joiner, chunk, now, take_open) {
+                Step::Chunk => return Turn::Chunk,
+                Step::Moved => return Turn::Moved,
+                Step::Truncated => {
+                    self.truncated(env, index, now);
+                    return Turn::Moved;
+                }
+                Step::Waiting => {}
+            }
+            if !self.joiner.ready.is_empty() {
+                return Turn::Moved;
+            }
+            if index + 1 < self.chain.len() && !env.once {
+                let waits = self.chain[index].unread() > 0 && !self.chain[index].is_failing();
+                if waits || !self.has_newer(index) {
+                    return Turn::Idle(self.next_look(env, now));
+                }
+            }
+            if self.crosses_restart(env, index) {
+                return Turn::Moved;
+            }
+        }
+        if env.once {
+            self.joiner.give_up(env.has_last_line(), |_| true);
+            return if self.joiner.ready.is_empty() { Turn::Finished } else { Turn::Moved };
+        }
+        if let Some(timeout) = env.line_timeout() {
+            self.joiner.expire(now, timeout);
+        }
+        if self.joiner.ready.is_empty() { Turn::Idle(self.next_look(env, now)) } else { Turn::Moved }
+    }
+
+    /// Looks for growth. Says whether there is something to do.
+    pub(super) fn poll(&mut self, env: &Env, now: Nanos) -> bool {
+        let mut changed = false;
+        for generation in &mut self.chain {
+            changed |= generation.refresh(now);
+        }
+        self.interval = if changed { MIN_POLL } else { (self.interval * 2).min(MAX_POLL) };
+        let expired = env.line_timeout().and_then(|timeout| self.joiner.next_expiry(timeout)).is_some_and(|at| at <= now);
+        let closes = (0..self.chain.len()).any(|index| self.chain[index].unread() > 0 && self.is_final(index, now));
+        expired || closes || self.chain.iter().any(Generation::is_worth_reading)
+    }
+
+    /// Whether there is something that no later start could read: what a file without a name still holds.
+    pub(super) fn has_urgent(&mut self, env: &Env) -> bool {
+        let deleted = || self.chain.iter().filter(|generation| generation.facts.deleted);
+        if deleted().any(|generation| generation.unread() > 0 && !generation.is_failing()) {
+            return true;
+        }
+        let keys: Vec<_> = deleted().filter_map(Generation::key).collect();
+        self.joiner.give_up(env.has_last_line(), |file| keys.contains(file));
+        !self.joiner.ready.is_empty()
+    }
+
+    /// The number of bytes known to be there and not read.
+    pub(super) fn count_unread(&self) -> u64 {
+        self.chain.iter().map(Generation::unread).sum()
+    }
+
+    /// Takes the generations out that were read to their end and to which nothing more is expected to be added.
+    pub(super) fn take_finished(&mut self, now: Nanos) -> Vec<Generation> {
+        let mut finished = Vec::new();
+        let mut index = 0;
+        while index < self.chain.len() {
+            let last = index + 1 == self.chain.len();
+            let generation = &self.chain[index];
+            // A vanished log of no size was never identified; all else must be read.
+            let done = generation.unread() == 0 && now.since(generation.grown) >= LINGER;
+            let over = generation.unlisted || (!last && self.has_newer(index));
+            if done && over {
+                finished.extend(self.chain.remove(index));
+            } else {
+                index += 1;
+            }
+        }
+        finished
+    }
+
+    fn deliver_ready(&mut self, env: &Env, chunk: &mut Chunk) -> bool {
+        let Some(file) = self.joiner.ready.front().map(|first| first.file) else { return false };
+        let of_file = self.chain.iter().find(|generation| generation.key() == Some(file)).or(self.chain.back());
+        let shared = of_file.map_or_else(Shared::empty, |generation| generation.shared.clone());
+        recycle(&mut chunk.batch, shared, file);
+        constants::prepare(chunk.batch.bytes_mut(), 0, env.clock.unix_nanos());
+        let Some((_, needs)) = assemble_ready(&env.rules, &mut self.joiner, &mut chunk.batch, &mut chunk.covers, &env.stats) else {
+            return false;
+        };
+        env.stats.records.add(chunk.batch.len() as u64);
+        (chunk.needs, chunk.bytes_read) = (needs, 0);
+        true
+    }
+
+    /// Whether a generation after `index` has bytes, so that its writer has moved on.
+    fn has_newer(&self, index: usize) -> bool {
+        self.chain.iter().skip(index + 1).any(|newer| newer.facts.size > 0)
+    }
+
+    /// Whether the last line of `index` is to be taken as it is, having asked once more whether it grew.
+    fn ends_open(&mut self, index: usize, now: Nanos) -> bool {
+        self.is_final(index, now) && (self.chain[index].unread() == 0 || !self.chain[index].refresh(now))
+    }
+
+    /// Whether nothing will be added to the last line of `index`.
+    fn is_final(&self, index: usize, now: Nanos) -> bool {
+        let generation = &self.chain[index];
+        let quiet = now.since(generation.grown);
+        (self.has_newer(index) && quiet >= OPEN_LINE_GRACE) || ((generation.facts.deleted || generation.unlisted) && quiet >= LINGER)
+    }
+
+    /// Gives up what a container's run left unfinished when its next run begins. Says whether there was anything.
+    fn crosses_restart(&mut self, env: &Env, index: usize) -> bool {
+        let Some(next) = self.chain.get(index + 1) else { return false };
+        if next.place.restart == self.chain[index].place.restart || self.joiner.is_idle() {
+            return false;
+        }
+        let restart = next.place.restart;
+        let ended: Vec<_> = self.chain.iter().filter(|g| g.place.restart < restart).filter_map(Generation::key).collect();
+        self.joiner.give_up(env.has_last_line(), |file| ended.contains(file));
+        !self.joiner.ready.is_empty()
+    }
+
+    fn truncated(&mut self, env: &Env, index: usize, now: Nanos) {
+        let generation = &mut self.chain[index];
+        let old = generation.key();
+        let lost = generation.restart(now);
+        env.stats.lost_bytes.add(lost);
+        tracing::info!(source = %env.name, path = %generation.path.display(), lost_bytes = lost, "a log was cut or written anew; it is read from its start");
+        self.joiner.give_up(env.has_last_line(), |file| Some(*file) == old);
+    }
+
+    /// When to look for growth again.
+    pub(super) fn next_look(&self, env: &Env, now: Nanos) -> Nanos {
+        let poll = now.after(self.interval);
+        let expiry = env.line_timeout().and_then(|timeout| self.joiner.next_expiry(timeout));
+        expiry.map_or(poll, |expiry| poll.min(expiry))
+    }
+}

@@ -1,0 +1,160 @@
+//! The `kubernetes_logs` source on trees as kubelet makes them.
+
+use super::*;
+
+const PODS: &str = "type = \"kubernetes_logs\"\nroot = \"pods\"\n";
+const LOG: &str = "pods/shop_cart-7d9-x2_1f2e/app/0.log";
+
+#[test]
+fn a_container_is_what_its_path_says() {
+    let mut rig = Rig::new();
+    rig.append(LOG, cri("stdout", "F", "hello"));
+    rig.append("pods/not-a-pod/app/0.log", cri("stdout", "F", "no"));
+    rig.append("pods/shop_cart-7d9-x2_1f2e/app/notes.txt", cri("stdout", "F", "no"));
+    rig.start(PODS);
+    let tailer = rig.tailer.as_mut().unwrap();
+    let mut chunk = Chunk { batch: Batch::new(Shared::empty(), FileKey([0; 16])), covers: vec![], needs: rig.sinks, bytes_read: 0 };
+    assert_eq!(tailer.read(&mut chunk, rig.now), Read::Chunk);
+    assert_eq!((chunk.batch.len(), chunk.bytes_read), (1, 46));
+    let mut json = Vec::new();
+    chunk.batch.record(0).write_json(&mut json);
+    let record: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let expected = serde_json::json!({
+        "source_type": "kubernetes_logs",
+        "file": rig.path(LOG),
+        "kubernetes": {
+            "pod_name": "cart-7d9-x2",
+            "pod_namespace": "shop",
+            "pod_uid": "1f2e",
+            "container_name": "app",
+            "container_restart_count": 0
+        },
+        "timestamp": "2026-03-10T15:48:15.217676062Z",
+        "stream": "stdout",
+        "message": "hello"
+    });
+    assert_eq!(record, expected);
+    assert_eq!(rig.texts(), Vec::<String>::new());
+}
+
+#[test]
+fn generations_are_read_oldest_first() {
+    let mut rig = Rig::new();
+    rig.append(LOG, cri_first(4, "d"));
+    rig.append(&format!("{LOG}.20260310-154816"), cri_first(3, "c"));
+    rig.append(&format!("{LOG}.20260310-154815"), cri_first(2, "b"));
+    rig.append(&format!("{LOG}.20260310-154814.gz"), "compressed");
+    rig.append(&format!("{LOG}.20260310-154813.tmp"), "half compressed");
+    rig.append("pods/shop_cart-7d9-x2_1f2e/app/1.log", cri_first(5, "e"));
+    rig.start(PODS);
+    assert_eq!(rig.texts(), ["stdout:b", "stdout:c", "stdout:d", "stdout:e"]);
+}
+
+#[test]
+fn parts_are_joined_over_a_rotation_with_the_other_stream_between() {
+    let mut rig = Rig::new();
+    rig.append(LOG, cri_first(1, "first") + &cri("stdout", "P", "be"));
+    rig.start(PODS);
+    let mut chunks = rig.drain();
+    rig.append(LOG, cri("stderr", "F", "between") + &cri("stdout", "P", "gi"));
+    rig.rename(LOG, &format!("{LOG}.20260310-154815"));
+    rig.append(LOG, cri_first(2, "n").replace("stdout F", "stderr F") + &cri("stdout", "F", "n"));
+    rig.append(LOG, cri("stdout", "F", "last"));
+    for _ in 0..10 {
+        rig.now = rig.now.after(Duration::from_millis(100));
+        chunks.extend(rig.drain());
+    }
+    let texts: Vec<_> = chunks.iter().flat_map(|got| &got.records).map(|(_, _, text)| &**text).collect();
+    assert_eq!(texts, ["stdout:first", "stderr:between", "stderr:n", "stdout:begin", "stdout:last"]);
+    let begin = chunks.iter().find(|got| got.records.iter().any(|(_, _, text)| text == "stdout:begin")).unwrap();
+    assert_eq!((begin.records.len(), begin.records[0].0), (1, chunks[0].records[0].0), "a record belongs to the file of its first byte");
+    for set in covered(chunks.iter()).values() {
+        assert_eq!(set.stretches().len(), 1);
+    }
+}
+
+#[test]
+fn a_part_whose_end_never_comes_is_given_out_when_the_container_starts_again() {
+    let mut rig = Rig::new();
+    rig.append(LOG, cri_first(1, "first") + &cri("stdout", "P", "half"));
+    rig.start(PODS);
+    assert_eq!(rig.pass(3), ["stdout:first"]);
+    rig.append("pods/shop_cart-7d9-x2_1f2e/app/1.log", cri_first(2, "again") + &cri("stdout", "P", "new "));
+    assert_eq!(rig.pass(5), ["stdout:half unterminated", "stdout:again"]);
+    rig.append("pods/shop_cart-7d9-x2_1f2e/app/1.log", cri("stdout", "F", "whole"));
+    assert_eq!(rig.pass(5), ["stdout:new whole"]);
+}
+
+#[test]
+fn a_first_line_is_waited_for() {
+    let mut rig = Rig::new();
+    rig.append(LOG, "2026-03-10T15:48:15.217676062Z stdout F hel");
+    rig.start(PODS);
+    assert_eq!(rig.pass(3), Vec::<String>::new());
+    rig.append(LOG, "lo\n");
+    assert_eq!(rig.pass(3), ["stdout:hello"]);
+}
+
+#[test]
+fn a_pod_that_lives_for_a_moment_is_read() {
+    let mut rig = Rig::new();
+    fs::create_dir(rig.path("pods")).unwrap();
+    rig.start(PODS);
+    rig.pass(1);
+    rig.append("pods/a_b_c/app/0.log", cri_first(1, "x"));
+    // As soon as the directory is seen the log is open, and may go.
+    rig.now = rig.now.after(Duration::from_millis(100));
+    let tailer = rig.tailer.as_mut().unwrap();
+    tailer.discover(rig.now);
+    fs::remove_dir_all(rig.path("pods/a_b_c")).unwrap();
+    assert_eq!(rig.pass(1), ["stdout:x"]);
+    rig.pass(90);
+    let tailer = rig.tailer.as_ref().unwrap();
+    assert!(tailer.units.is_empty() && tailer.inodes.is_empty() && tailer.streams.iter().all(Option::is_none), "nothing of it is kept");
+    assert!(rig.held.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn nothing_outside_the_root_is_ever_read() {
+    let mut rig = Rig::new();
+    let canary = canary(rig.dir.path());
+    rig.append(LOG, cri_first(1, "fine"));
+    let dir = rig.path("pods/shop_cart-7d9-x2_1f2e");
+    std::os::unix::fs::symlink(&canary, dir.join("app/1.log")).unwrap();
+    std::os::unix::fs::symlink("/proc/self/environ", dir.join("app/2.log")).unwrap();
+    fs::create_dir(dir.join("app/3.log")).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, dir.join("app/4.log"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    fs::create_dir(rig.path("outside")).unwrap();
+    fs::copy(&canary, rig.path("outside/0.log")).unwrap();
+    std::os::unix::fs::symlink(rig.path("outside"), dir.join("linked")).unwrap();
+    fs::create_dir(rig.path("outside/app")).unwrap();
+    fs::copy(&canary, rig.path("outside/app/0.log")).unwrap();
+    std::os::unix::fs::symlink(rig.path("outside"), rig.path("pods/a_b_c")).unwrap();
+    rig.start(PODS);
+    assert_eq!(rig.pass(25), ["stdout:fine"]);
+    assert_eq!(rig.stats.failed_files.get(), 4, "each trick with a log's name is counted once");
+    // A link put in the place of a log that is read.
+    fs::remove_file(rig.path(LOG)).unwrap();
+    std::os::unix::fs::symlink(&canary, rig.path(LOG)).unwrap();
+    assert_eq!(rig.pass(25), Vec::<String>::new());
+}
+
+#[test]
+fn excluded_paths_are_not_opened() {
+    let mut rig = Rig::new();
+    rig.append(LOG, cri_first(1, "no"));
+    rig.append("pods/pay_api_1/app/0.log", cri_first(2, "yes"));
+    rig.append("pods/pay_api_1/proxy/0.log", cri_first(3, "no"));
+    rig.start(&format!("{PODS}include_paths_glob_patterns = [\"pay_*/**\"]\nexclude_paths_glob_patterns = [\"*/proxy/*\"]"));
+    assert_eq!(rig.pass(1), ["stdout:yes"]);
+}
+
+#[test]
+fn a_root_that_comes_later_is_read() {
+    let mut rig = Rig::new();
+    rig.start(PODS);
+    assert_eq!(rig.pass(1), Vec::<String>::new());
+    assert_eq!(rig.stats.failed_files.get(), 1);
+    rig.append(LOG, cri_first(1, "x"));
+    assert_eq!(rig.pass(12), ["stdout:x"]);
+}

@@ -1,0 +1,231 @@
+//! The wiring: a checked configuration becomes one worker and a delivery for each sink.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use skidder_pipeline::body::Bodies;
+use skidder_pipeline::buffer::{BufferOptions, SinkBuffer};
+use skidder_pipeline::delivery::{DeadLetterFile, Delivery};
+use skidder_pipeline::edge::{Clock, SplitMix};
+use skidder_pipeline::frame::FrameScope;
+use skidder_pipeline::fs::{Fs, RealFs};
+use skidder_pipeline::position::{FileKey, RangeSet};
+use skidder_pipeline::problem::Problem;
+use skidder_pipeline::queue::Queue;
+use skidder_pipeline::run::{Control, Edge, Feed, Node, Outlet, Program, Worker};
+use skidder_pipeline::source::{Held, SinkSet};
+use skidder_pipeline::stats::Stats;
+use skidder_sinks::common::BufferSettings;
+use skidder_sinks::{SinkContext, SinkParts};
+
+use crate::config::{Builtin, Kind, NodeId, Pipeline};
+use crate::sources::SourceContext;
+use crate::state::{State, random_bytes};
+
+/// The bytes of one sink's frames that are kept in memory beside the disk; older ones are read back when their turn comes.
+/// A few frames, so that a store that keeps up never causes a read.
+const FRAMES_IN_MEMORY_BYTES: u64 = 8 << 20;
+
+/// Called when the reader of the standard output has gone.
+pub type OnOutputClosed = Arc<dyn Fn() + Send + Sync>;
+
+/// What a configuration becomes.
+pub struct Topology {
+    /// Reads, transforms, encodes and freezes; to be run on a thread of its own.
+    pub worker: Worker,
+    /// Stops and wakes the worker.
+    pub control: Arc<Control>,
+    /// One for each sink; to be spawned.
+    pub deliveries: Vec<Delivery>,
+    /// Between the worker and each delivery, in the order of the sinks.
+    pub queues: Vec<Arc<Queue>>,
+    /// All counts.
+    pub stats: Arc<Stats>,
+}
+
+/// Builds everything and recovers what the buffers hold. Has to run inside the tokio runtime of the deliveries.
+pub fn build(
+    pipeline: &Pipeline<Builtin>,
+    state: &State,
+    once: bool,
+    clock: Arc<dyn Clock>,
+    on_output_closed: &OnOutputClosed,
+) -> anyhow::Result<Topology> {
+    let control = Control::new();
+    let new_sinks = new_sinks(pipeline, state);
+    let stats = Arc::new(new_stats(pipeline));
+    let run = random_bytes().context("cannot get random bytes from the kernel")?;
+    let mut outlets = Vec::new();
+    let mut deliveries = Vec::new();
+    let mut queues = Vec::new();
+    for named in &pipeline.sinks {
+        let name: Arc<str> = named.name.as_str().into();
+        let parts = named
+            .config
+            .build(&sink_context(pipeline, state, &named.name, on_output_closed))
+            .map_err(|problems| not_built("sink", &name, &problems))?;
+        let queue = open_queue(&name, &parts, state, &control, &stats, &*clock)?;
+        let scope = FrameScope::new(state.epoch(), name.clone(), run);
+        outlets.push(Outlet::new(parts.sink.encoder(), Bodies::new(parts.compression, parts.limits), scope, queue.clone()));
+        deliveries.push(Delivery {
+            dead_letters: Box::new(DeadLetterFile::new(state.dir(), &name, DeadLetterFile::DEFAULT_MAX_BYTES)),
+            name,
+            sink: parts.sink,
+            transport: parts.transport,
+            queue: queue.clone(),
+            options: parts.delivery,
+            clock: clock.clone(),
+            chance: Box::new(SplitMix(u64::from_le_bytes(first_eight(&random_bytes()?)))),
+        });
+        queues.push(queue);
+    }
+    let around = Around { state, once, clock: &clock, control: &control, stats: &stats, new_sinks };
+    let feeds = feeds(pipeline, &queues, &around)?;
+    let worker = Worker::new(feeds, outlets, clock, stats.clone(), control.clone());
+    Ok(Topology { worker, control, deliveries, queues, stats })
+}
+
+fn new_stats(pipeline: &Pipeline<Builtin>) -> Stats {
+    Stats::new(pipeline.sources.iter().map(|named| named.name.clone()), pipeline.sinks.iter().map(|named| named.name.clone()))
+}
+
+fn open_queue(
+    name: &str,
+    parts: &SinkParts,
+    state: &State,
+    control: &Arc<Control>,
+    stats: &Stats,
+    clock: &dyn Clock,
+) -> anyhow::Result<Arc<Queue>> {
+    let fs: Arc<dyn Fs> = Arc::new(RealFs);
+    let BufferSettings { disk, max_bytes, when_full, sync_after } = parts.buffer;
+    let options =
+        BufferOptions { disk, dir: sink_dir(state, name), max_bytes, when_full, sync_after, memory_bytes: FRAMES_IN_MEMORY_BYTES };
+    let (buffer, recovered) = SinkBuffer::open(fs, options, state.epoch(), clock.now());
+    if recovered.frames > 0 || recovered.damaged_frames > 0 || recovered.torn_bytes > 0 {
+        tracing::info!(
+            sink = name,
+            frames = recovered.frames,
+            records = recovered.records,
+            torn_bytes = recovered.torn_bytes,
+            damaged_frames = recovered.damaged_frames,
+            damaged_records = recovered.damaged_records,
+            "buffer recovered"
+        );
+    }
+    parts.transport.recover(&recovered.notes).with_context(|| format!("sink `{name}` cannot take up where it stopped"))?;
+    let control = control.clone();
+    let stats = stats.sinks.get(name).cloned().unwrap_or_default();
+    Ok(Arc::new(Queue::new(buffer, Arc::new(move || control.wake()), stats)))
+}
+
+/// The directory of a sink's buffer and positions.
+fn sink_dir(state: &State, name: &str) -> PathBuf {
+    state.dir().join(format!("sink-{name}"))
+}
+
+/// The sinks that this state directory has never met, though it has met others: they begin where the others are.
+fn new_sinks(pipeline: &Pipeline<Builtin>, state: &State) -> SinkSet {
+    let known: Vec<bool> = pipeline.sinks.iter().map(|named| sink_dir(state, &named.name).exists()).collect();
+    if !known.contains(&true) {
+        return SinkSet::default();
+    }
+    known.iter().enumerate().filter(|(_, known)| !**known).fold(SinkSet::default(), |set, (index, _)| set.or(SinkSet::only(index)))
+}
+
+fn sink_context(pipeline: &Pipeline<Builtin>, state: &State, name: &str, on_output_closed: &OnOutputClosed) -> SinkContext {
+    SinkContext {
+        name: name.to_owned(),
+        base_dir: Some(pipeline.base_dir.clone()),
+        state_dir: (!state.is_temporary()).then(|| sink_dir(state, name)),
+        stdout_is_terminal: std::io::stdout().is_terminal(),
+        stderr_is_terminal: std::io::stderr().is_terminal(),
+        output_closed: Some(on_output_closed.clone()),
+    }
+}
+
+/// What all sources are given.
+struct Around<'a> {
+    state: &'a State,
+    once: bool,
+    clock: &'a Arc<dyn Clock>,
+    control: &'a Arc<Control>,
+    stats: &'a Stats,
+    new_sinks: SinkSet,
+}
+
+fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_>) -> anyhow::Result<Vec<Feed>> {
+    let held: Arc<dyn Held> = Arc::new(Positions(queues.to_vec()));
+    let mut feeds = Vec::new();
+    for (node, named) in pipeline.graph.nodes(Kind::Source).zip(&pipeline.sources) {
+        let program = program(pipeline, node, &mut vec![0; pipeline.sinks.len()])?;
+        let stats = around.stats.sources.get(&named.name).cloned().unwrap_or_default();
+        let control = around.control.clone();
+        let source = named.config.build(SourceContext {
+            name: named.name.clone(),
+            base_dir: pipeline.base_dir.clone(),
+            sinks: program.sinks(),
+            new_sinks: around.new_sinks.and(program.sinks()),
+            held: held.clone(),
+            stats,
+            clock: around.clock.clone(),
+            state_dir: around.state.dir().join(format!("source-{}", named.name)),
+            epoch: around.state.epoch(),
+            once: around.once,
+            wake: Arc::new(move || control.wake()),
+        });
+        let source = source.with_context(|| format!("source `{}` cannot start", named.name))?;
+        feeds.push(Feed::new(source, program));
+    }
+    Ok(feeds)
+}
+
+/// The ways on from `node`, each transform built anew for each way; `routes` counts the ways to each sink so far.
+fn program(pipeline: &Pipeline<Builtin>, node: NodeId, routes: &mut [u8]) -> anyhow::Result<Program> {
+    let mut edges = Vec::new();
+    for &next in pipeline.graph.outputs(node) {
+        match pipeline.graph.kind(next) {
+            (Kind::Sink, index) => {
+                edges.push(Edge::Sink { index, route: routes[index] });
+                // The check of the configuration has refused more ways than fit.
+                routes[index] = routes[index].wrapping_add(1);
+            }
+            (_, index) => {
+                let named = &pipeline.transforms[index];
+                let transform = named.config.build().map_err(|problems| not_built("transform", &named.name, &problems))?;
+                edges.push(Edge::Node(Box::new(Node::new(transform, program(pipeline, next, routes)?))));
+            }
+        }
+    }
+    Ok(Program::new(edges))
+}
+
+/// The check of the configuration builds each component once, so this is for what changed since.
+fn not_built(kind: &str, name: &str, problems: &[Problem]) -> anyhow::Error {
+    let problems: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    anyhow!("{kind} `{name}` cannot be built: {}", problems.join("; "))
+}
+
+fn first_eight(bytes: &[u8; 16]) -> [u8; 8] {
+    std::array::from_fn(|i| bytes[i])
+}
+
+/// What the buffers of all sinks hold of files.
+struct Positions(Vec<Arc<Queue>>);
+
+impl Held for Positions {
+    fn held(&self, file: &FileKey) -> Vec<(usize, RangeSet)> {
+        self.0.iter().enumerate().filter_map(|(index, queue)| Some((index, queue.held(file)?))).collect()
+    }
+
+    fn files(&self) -> Vec<FileKey> {
+        let all: std::collections::BTreeSet<FileKey> = self.0.iter().flat_map(|queue| queue.files()).collect();
+        all.into_iter().collect()
+    }
+
+    fn forget(&self, file: &FileKey) {
+        self.0.iter().for_each(|queue| queue.forget(file));
+    }
+}

@@ -1,0 +1,72 @@
+//! The command line from outside: exit codes, and what goes to which output.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+fn skidder(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skidder"));
+    command.args(args).env_remove("SKIDDER_CONFIG").env_remove("SKIDDER_LOG").output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn file(dir: &tempfile::TempDir, content: &str) -> String {
+    let path: PathBuf = dir.path().join("pipeline.toml");
+    std::fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn validate_says_what_the_file_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "[sources.app]\ntype = 'stdin'\n[sinks.out]\ntype = 'blackhole'\ninputs = ['app']\n");
+    let output = skidder(&["validate", "-c", &path]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("Configuration is valid.\n"), "{}", text(&output.stdout));
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn a_bad_file_is_exit_78_with_its_mistakes_on_stderr() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "[sources.app]\ntype = 'stdn'\n[sinks.out]\ntype = 'blackhole'\ninputs = ['ap']\n");
+    for verb in ["validate", "run"] {
+        let output = skidder(&[verb, "--config", &path]);
+        assert_eq!(output.status.code(), Some(78), "{verb}");
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains("pipeline.toml:2:8") && stderr.contains("did you mean `stdin`?"), "{stderr}");
+        assert!(stderr.contains("pipeline.toml:5:11") && stderr.contains("did you mean `app`?"), "{stderr}");
+        assert!(!stderr.contains('\u{1b}'), "no colours where there is no terminal");
+        assert_eq!(text(&output.stdout), "");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_exit_78() {
+    let dir = tempfile::tempdir().unwrap();
+    for path in [dir.path().to_str().unwrap(), "/nonexistent/pipeline.toml"] {
+        let output = skidder(&["validate", "-c", path]);
+        assert_eq!(output.status.code(), Some(78));
+        assert!(text(&output.stderr).starts_with(&format!("error: cannot read the configuration `{path}`: ")), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn the_file_may_be_named_by_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "");
+    let output = Command::new(env!("CARGO_BIN_EXE_skidder")).arg("validate").env("SKIDDER_CONFIG", path).output().unwrap();
+    assert_eq!(output.status.code(), Some(78));
+    assert!(text(&output.stderr).contains("there are no sources"));
+}
+
+#[test]
+fn schema_and_version_go_to_stdout() {
+    assert!(text(&skidder(&["schema"]).stdout).starts_with("{\n  \"$schema\""));
+    assert!(text(&skidder(&["schema", "--reference"]).stdout).contains("[sources."));
+    assert_eq!(text(&skidder(&["--version"]).stdout), format!("skidder {}\n", env!("CARGO_PKG_VERSION")));
+}

@@ -1,0 +1,343 @@
+//! The delivery of one sink at work: see the [module above](super).
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{Id, JoinSet};
+
+use super::dead_letters::{Bury, Letter};
+use super::decide::{Account, Action, Decide, Options, Outcome, PieceId};
+use super::health::Change;
+use crate::body::decompress;
+use crate::buffer::SinkBuffer;
+use crate::edge::{Chance, Clock, Nanos};
+use crate::frame::{BatchId, Frame};
+use crate::queue::{Buffer, Queue};
+use crate::sink::{Note, Rejection, Response, Sink, Transport, TransportError, Verdict};
+
+/// Everything that the delivery of a sink needs. [`Delivery::run`] is its task.
+pub struct Delivery<B: Buffer = SinkBuffer> {
+    /// The sink's name, for the log.
+    pub name: Arc<str>,
+    /// What the store wants and says.
+    pub sink: Arc<dyn Sink>,
+    /// The way there. Its `recover` has been called.
+    pub transport: Arc<dyn Transport>,
+    /// Where frames come from.
+    pub queue: Arc<Queue<B>>,
+    /// Where refused records go.
+    pub dead_letters: Box<dyn Bury>,
+    /// How to deliver.
+    pub options: Options,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// For jitter.
+    pub chance: Box<dyn Chance>,
+}
+
+/// Tells deliveries to come to an end. Dropping it leaves them running.
+#[derive(Debug)]
+pub struct Control(watch::Sender<Mode>);
+
+/// What a delivery listens to.
+#[derive(Clone, Debug)]
+pub struct Signal(watch::Receiver<Mode>);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    Run,
+    Drain { deadline: Option<Nanos> },
+}
+
+/// A control and the signal to hand to any number of deliveries.
+pub fn control() -> (Control, Signal) {
+    let (sender, receiver) = watch::channel(Mode::Run);
+    (Control(sender), Signal(receiver))
+}
+
+impl Control {
+    /// Deliver what is in the buffers, then end. To be called when nothing is appended any more.
+    ///
+    /// At `deadline` (of the deliveries' clock; `None`: never, however long a store is down) a delivery ends as it is: what
+    /// is under way is put back and stays in the buffer. May be called again with another deadline.
+    pub fn drain(&self, deadline: Option<Nanos>) {
+        self.0.send_replace(Mode::Drain { deadline });
+    }
+}
+
+/// How a delivery ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// Whether everything in the buffer was delivered or dead-lettered.
+    pub drained: bool,
+    /// Frames that were under way and are back in the buffer.
+    pub put_back: usize,
+}
+
+impl<B: Buffer> Delivery<B> {
+    /// Delivers until told to end.
+    pub async fn run(self, mut signal: Signal) -> Ended {
+        let mut at_work = AtWork::new(self);
+        let mut controlled = true;
+        loop {
+            at_work.act().await;
+            let mode = *signal.0.borrow_and_update();
+            let deadline = match mode {
+                Mode::Run => None,
+                Mode::Drain { deadline } if deadline.is_some_and(|at| at <= at_work.now()) => return at_work.end(),
+                Mode::Drain { .. } if at_work.decide.is_idle() && at_work.queue.is_empty() => return at_work.end(),
+                Mode::Drain { deadline } => deadline,
+            };
+            let wake = [deadline, at_work.decide.wake_at()].into_iter().flatten().min();
+            let wait = wake.map(|at| at.since(at_work.now()));
+            let queue = at_work.queue.clone();
+            tokio::select! {
+                biased;
+                changed = signal.0.changed(), if controlled => controlled = changed.is_ok(),
+                Some(done) = at_work.sends.join_next_with_id() => at_work.answered(done),
+                () = sleep(wait) => {}
+                frame = queue.next(), if at_work.decide.wants_frame() => at_work.taken(frame),
+            }
+        }
+    }
+}
+
+async fn sleep(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What came of a send: the answer or why there is none; `None` after the time-out.
+type Answer = Option<Result<Response, TransportError>>;
+
+struct AtWork<B: Buffer> {
+    name: Arc<str>,
+    sink: Arc<dyn Sink>,
+    transport: Arc<dyn Transport>,
+    queue: Arc<Queue<B>>,
+    dead_letters: Arc<Mutex<Box<dyn Bury>>>,
+    buries: bool,
+    timeout: Option<Duration>,
+    clock: Arc<dyn Clock>,
+    decide: Decide,
+    pieces: HashMap<PieceId, Piece>,
+    sends: JoinSet<Answer>,
+    send_tasks: HashMap<Id, PieceId>,
+    /// The notes of frames under way, by number.
+    notes: HashMap<u64, Note>,
+    /// The body of the piece judged last, before compression, while its parts and dead letters are made.
+    plain: Option<(PieceId, Vec<u8>)>,
+}
+
+struct Piece {
+    frame: Arc<Frame>,
+    /// The identity of the whole frame.
+    whole: BatchId,
+    /// Which records of the whole frame these are; `None` for all of them.
+    records: Option<Vec<u32>>,
+}
+
+impl Piece {
+    /// The number in the whole frame of record `index` of the piece.
+    fn in_frame(&self, index: u32) -> u32 {
+        match &self.records {
+            None => index,
+            Some(records) => records.get(index as usize).copied().unwrap_or(index),
+        }
+    }
+}
+
+impl<B: Buffer> AtWork<B> {
+    fn new(delivery: Delivery<B>) -> AtWork<B> {
+        let Delivery { name, sink, transport, queue, dead_letters, options, clock, chance } = delivery;
+        let decide = Decide::new(options, transport.concurrency(), chance);
+        AtWork {
+            name,
+            sink,
+            transport,
+            queue,
+            dead_letters: Arc::new(Mutex::new(dead_letters)),
+            buries: true,
+            timeout: options.timeout,
+            clock,
+            decide,
+            pieces: HashMap::new(),
+            sends: JoinSet::new(),
+            send_tasks: HashMap::new(),
+            notes: HashMap::new(),
+            plain: None,
+        }
+    }
+
+    fn now(&self) -> Nanos {
+        self.clock.now()
+    }
+
+    fn taken(&mut self, frame: Frame) {
+        let piece = self.decide.taken(frame.header().seq, frame.header().records, self.now());
+        self.pieces.insert(piece, Piece { whole: frame.header().id, frame: Arc::new(frame), records: None });
+    }
+
+    /// Does all that is to be done now.
+    async fn act(&mut self) {
+        while let Some(action) = self.decide.action(self.now()) {
+            match action {
+                Action::Send { piece, again } => self.send(piece, again),
+                Action::Cut { from, into, path, records } => self.cut(from, into, path, &records),
+                Action::Bury { piece, letters } => self.bury(piece, letters).await,
+                Action::Forget(piece) => drop(self.pieces.remove(&piece)),
+                Action::Acknowledge { seq, account } => self.acknowledge(seq, account),
+                Action::Report(change) => self.report(change),
+            }
+        }
+        self.plain = None;
+    }
+
+    fn send(&mut self, piece: PieceId, again: bool) {
+        let Some(Piece { frame, .. }) = self.pieces.get(&piece) else { return };
+        let stats = self.queue.stats();
+        stats.sent_bytes.add(frame.body().len() as u64);
+        stats.retries.add(again.into());
+        let (frame, transport, timeout) = (frame.clone(), self.transport.clone(), self.timeout);
+        let task = self.sends.spawn(async move {
+            let sending = transport.send(&frame);
+            match timeout {
+                Some(timeout) => tokio::time::timeout(timeout, sending).await.ok(),
+                None => Some(sending.await),
+            }
+        });
+        self.send_tasks.insert(task.id(), piece);
+    }
+
+    fn answered(&mut self, done: Result<(Id, Answer), tokio::task::JoinError>) {
+        let (task, answer) = match done {
+            Ok((task, answer)) => (task, answer),
+            Err(e) => (e.id(), Some(Err(TransportError("the send ended without a result".to_owned())))),
+        };
+        let Some(piece) = self.send_tasks.remove(&task) else { return };
+        let outcome = match answer {
+            None => Outcome::TimedOut,
+            Some(Err(TransportError(reason))) => Outcome::Failed { reason },
+            Some(Ok(response)) => Outcome::Answered { retry_after: response.retry_after, verdict: self.judge(piece, response) },
+        };
+        self.decide.answered(piece, outcome, self.now());
+    }
+
+    fn judge(&mut self, piece: PieceId, response: Response) -> Verdict {
+        let Some(Piece { frame, .. }) = self.pieces.get(&piece) else { return Verdict::Delivered { duplicates: 0 } };
+        let verdict = self.sink.judge(frame, &response);
+        match verdict {
+            Verdict::Delivered { .. } => {
+                if let Some(note) = response.note {
+                    self.notes.insert(frame.header().seq, note);
+                }
+            }
+            // What these need, the body, must be there before they are decided on.
+            Verdict::Partly { .. } | Verdict::Split | Verdict::Reject { .. } => {
+                if let Err(e) = self.unpack(piece) {
+                    return Verdict::Reject { status: 0, reason: format!("the stored body cannot be read back: {e}") };
+                }
+            }
+            Verdict::Retry { .. } | Verdict::Pause { .. } => {}
+        }
+        verdict
+    }
+
+    /// Puts the piece's body into `self.plain`.
+    fn unpack(&mut self, piece: PieceId) -> io::Result<()> {
+        if self.plain.as_ref().is_some_and(|(of, _)| *of == piece) {
+            return Ok(());
+        }
+        self.plain = None;
+        let Some(Piece { frame, .. }) = self.pieces.get(&piece) else { return Ok(()) };
+        let header = frame.header();
+        self.plain = Some((piece, decompress(header.compression, frame.body(), header.raw_bytes)?));
+        Ok(())
+    }
+
+    fn cut(&mut self, from: PieceId, into: PieceId, path: u32, records: &[u32]) {
+        // Unpacked when the answer was judged, so there is no error to meet here.
+        let _ = self.unpack(from);
+        let (Some(parent), Some((_, body))) = (self.pieces.get(&from), &self.plain) else { return };
+        let frame = parent.frame.part(path, records.len() as u32, &self.sink.cut(body, records));
+        let records = records.iter().map(|index| parent.in_frame(*index)).collect();
+        self.pieces.insert(into, Piece { whole: parent.whole, frame: Arc::new(frame), records: Some(records) });
+    }
+
+    async fn bury(&mut self, piece: PieceId, rejected: Vec<Rejection>) {
+        let letters = self.letters(piece, &rejected);
+        let dead_letters = self.dead_letters.clone();
+        let write = move || dead_letters.lock().unwrap_or_else(PoisonError::into_inner).bury(&letters);
+        let written = tokio::task::spawn_blocking(write).await.unwrap_or_else(|e| Err(io::Error::other(e)));
+        match written {
+            Ok(()) => {
+                self.decide.buried(piece);
+                if !std::mem::replace(&mut self.buries, true) {
+                    tracing::info!(sink = &*self.name, "dead letters can be written again");
+                }
+            }
+            Err(e) => {
+                self.decide.not_buried(piece, rejected, self.now());
+                if std::mem::replace(&mut self.buries, false) {
+                    tracing::error!(sink = &*self.name, error = %e, "dead letters cannot be written; their frames wait until they can");
+                }
+            }
+        }
+    }
+
+    fn letters(&mut self, piece: PieceId, rejected: &[Rejection]) -> Vec<Letter> {
+        // Where the body cannot be read back (see `judge`) the letters say so without it.
+        let _ = self.unpack(piece);
+        let Some(of) = self.pieces.get(&piece) else { return Vec::new() };
+        let body = self.plain.as_ref().map(|(_, body)| body);
+        let letter = |rejection: &Rejection| Letter {
+            unix_nanos: self.clock.unix_nanos(),
+            batch: of.whole,
+            index: of.in_frame(rejection.record),
+            destination: of.frame.header().destination.clone(),
+            status: rejection.status,
+            reason: rejection.reason.clone(),
+            record: body.map(|body| self.sink.show(body, rejection.record)).unwrap_or_default(),
+        };
+        rejected.iter().map(letter).collect()
+    }
+
+    fn acknowledge(&mut self, seq: u64, account: Account) {
+        let stats = self.queue.stats();
+        stats.delivered.add(account.delivered);
+        stats.duplicates.add(account.duplicates);
+        stats.rejected.add(account.rejected);
+        self.queue.acknowledge(seq, self.notes.remove(&seq), self.now());
+    }
+
+    fn report(&self, change: Change) {
+        let sink = &*self.name;
+        match change {
+            Change::Failing { reason } => tracing::warn!(sink, reason, "delivery is failing and goes on trying"),
+            Change::Paused { reason } => {
+                tracing::error!(sink, reason, "delivery is paused until someone sees to it; it tries again now and then");
+            }
+            Change::Recovered { after } => tracing::info!(sink, after_seconds = after.as_secs(), "delivery works again"),
+        }
+    }
+
+    /// Ends with what is under way put back.
+    fn end(mut self) -> Ended {
+        self.sends.abort_all();
+        let back = self.decide.abandon();
+        // The newest first: each goes before what is in the buffer.
+        for seq in back.iter().rev() {
+            self.queue.put_back(*seq);
+        }
+        Ended { drained: back.is_empty() && self.queue.is_empty(), put_back: back.len() }
+    }
+}
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

@@ -1,0 +1,228 @@
+//! The run loop: one worker takes one chunk at a time from its source through the transforms into the bodies of its sinks.
+//!
+//! Nothing waits between the stages and nothing is queued for a record: a chunk runs to completion, and only frozen
+//! groups of frames leave the worker, through each sink's [`Intake`].
+
+mod outlet;
+mod program;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::thread::Thread;
+use std::time::Duration;
+
+pub use outlet::{Intake, Outlet};
+pub use program::{Edge, Node, Program};
+
+use crate::batch::Batch;
+use crate::edge::{Clock, Nanos};
+use crate::position::FileKey;
+use crate::shared::Shared;
+use crate::source::{Chunk, Read, SinkSet, Source};
+use crate::stats::Stats;
+use crate::transform::Report;
+
+/// The longest that a worker sleeps when nothing is due: a lost wake-up costs no more than this.
+const MAX_PARK: Duration = Duration::from_millis(500);
+
+/// How soon a worker looks again whether a full buffer has room, beside being woken when it has.
+const ROOM_PARK: Duration = Duration::from_millis(100);
+
+/// A source, the way of its records, and the sinks that they reach.
+pub struct Feed {
+    source: Box<dyn Source>,
+    program: Program,
+    state: FeedState,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum FeedState {
+    Ready,
+    Idle(Nanos),
+    Ended,
+}
+
+impl Feed {
+    /// A feed of `source` through `program`.
+    pub fn new(source: Box<dyn Source>, program: Program) -> Feed {
+        Feed { source, program, state: FeedState::Ready }
+    }
+
+    fn sinks(&self) -> SinkSet {
+        self.program.sinks()
+    }
+}
+
+/// Reads, transforms, encodes and freezes, on a thread of its own.
+pub struct Worker {
+    feeds: Vec<Feed>,
+    outlets: Vec<Outlet>,
+    clock: Arc<dyn Clock>,
+    stats: Arc<Stats>,
+    control: Arc<Control>,
+}
+
+impl Worker {
+    /// A worker over `feeds` whose programs name sinks by their place in `outlets`.
+    pub fn new(feeds: Vec<Feed>, outlets: Vec<Outlet>, clock: Arc<dyn Clock>, stats: Arc<Stats>, control: Arc<Control>) -> Worker {
+        Worker { feeds, outlets, clock, stats, control }
+    }
+
+    /// Works until every source has ended, or the control says to abandon; then freezes what is open. On return every
+    /// record that was read is in its sinks' buffers, unless abandoned: then its position has not moved either.
+    pub fn run(mut self) {
+        let mut chunk =
+            Chunk { batch: Batch::new(Shared::empty(), FileKey([0; 16])), covers: Vec::new(), needs: SinkSet::default(), bytes_read: 0 };
+        let mut report = Report::default();
+        let mut stopping = false;
+        loop {
+            if !stopping && self.control.is(Phase::Stop) {
+                stopping = true;
+                for feed in &mut self.feeds {
+                    feed.source.stop();
+                    feed.wake();
+                }
+            }
+            let now = self.clock.now();
+            let worked = self.turn(&mut chunk, now, &mut report);
+            self.stats.add_report(&std::mem::take(&mut report));
+            let ended = self.feeds.iter().all(|feed| feed.state == FeedState::Ended);
+            self.freeze_due(now, ended);
+            if (ended && self.outlets.iter().all(Outlet::is_settled)) || self.control.is(Phase::Abandon) {
+                return;
+            }
+            if !worked {
+                self.park(now);
+            }
+        }
+    }
+
+    /// Gives every feed that can a turn; says whether one of them had something.
+    fn turn(&mut self, chunk: &mut Chunk, now: Nanos, report: &mut Report) -> bool {
+        let mut worked = false;
+        for feed in &mut self.feeds {
+            let due = match feed.state {
+                FeedState::Ready => true,
+                FeedState::Idle(until) => until <= now,
+                FeedState::Ended => false,
+            };
+            if !due || !has_room(&self.outlets, feed.sinks()) {
+                continue;
+            }
+            match feed.source.read(chunk, now) {
+                Read::Chunk => {
+                    feed.state = FeedState::Ready;
+                    worked = true;
+                    take_through(chunk, &mut feed.program, &mut self.outlets, now, report);
+                }
+                Read::Idle { until } => feed.state = FeedState::Idle(until),
+                Read::End => feed.state = FeedState::Ended,
+            }
+        }
+        worked
+    }
+
+    fn freeze_due(&mut self, now: Nanos, ended: bool) {
+        for outlet in &mut self.outlets {
+            outlet.freeze_if_due(now, ended);
+        }
+    }
+
+    fn park(&mut self, now: Nanos) {
+        let feeds = self.feeds.iter().filter_map(|feed| match feed.state {
+            FeedState::Idle(until) => Some(until),
+            FeedState::Ready => Some(now.after(ROOM_PARK)), // it could have been read, had there been room
+            FeedState::Ended => None,
+        });
+        let outlets = self.outlets.iter().filter_map(|outlet| outlet.due_at(now));
+        let until = feeds.chain(outlets).min().unwrap_or(now.after(MAX_PARK));
+        let wait = until.since(now).clamp(Duration::from_millis(1), MAX_PARK);
+        self.control.enroll();
+        std::thread::park_timeout(wait);
+        // A wake-up does not say for whom: whoever was idle is asked again.
+        if self.clock.now() < now.after(wait) {
+            self.feeds.iter_mut().for_each(Feed::wake);
+        }
+    }
+}
+
+impl Feed {
+    fn wake(&mut self) {
+        if let FeedState::Idle(_) = self.state {
+            self.state = FeedState::Ready;
+        }
+    }
+}
+
+fn has_room(outlets: &[Outlet], sinks: SinkSet) -> bool {
+    outlets.iter().enumerate().all(|(index, outlet)| !sinks.contains(index) || outlet.has_room())
+}
+
+/// Takes one chunk to its end: transforms, encoders, and the bytes that it accounts for.
+fn take_through(chunk: &mut Chunk, program: &mut Program, outlets: &mut [Outlet], now: Nanos, report: &mut Report) {
+    let needs = chunk.needs.and(program.sinks());
+    for outlet in outlets.iter_mut() {
+        outlet.set_now(now);
+    }
+    program.run(&mut chunk.batch, needs, outlets, report);
+    for (index, outlet) in outlets.iter_mut().enumerate() {
+        if needs.contains(index) {
+            outlet.cover(&chunk.covers);
+            outlet.freeze_if_due(now, false);
+        }
+    }
+}
+
+/// How far a worker has been told to stop.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(u8)]
+enum Phase {
+    Run,
+    Stop,
+    Abandon,
+}
+
+/// Tells a worker to stop, and wakes it.
+#[derive(Debug)]
+pub struct Control {
+    phase: AtomicU8,
+    worker: std::sync::OnceLock<Thread>,
+}
+
+impl Control {
+    /// A control that lets its worker run.
+    pub fn new() -> Arc<Control> {
+        Arc::new(Control { phase: AtomicU8::new(Phase::Run as u8), worker: std::sync::OnceLock::new() })
+    }
+
+    /// Stop reading, freeze what is open, end.
+    pub fn stop(&self) {
+        self.phase.fetch_max(Phase::Stop as u8, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// End now, even though a buffer takes nothing any more. What is not in a buffer is read again at the next start.
+    pub fn abandon(&self) {
+        self.phase.fetch_max(Phase::Abandon as u8, Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// Wakes the worker: a source has something, or a buffer has room.
+    pub fn wake(&self) {
+        if let Some(worker) = self.worker.get() {
+            worker.unpark();
+        }
+    }
+
+    fn enroll(&self) {
+        self.worker.get_or_init(std::thread::current);
+    }
+
+    fn is(&self, phase: Phase) -> bool {
+        self.phase.load(Ordering::Acquire) >= phase as u8
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;

@@ -1,0 +1,102 @@
+//! The worker's side of a sink: its encoder, its open bodies, and the bytes that they will account for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::batch::Batch;
+use crate::body::Bodies;
+use crate::buffer::Appended;
+use crate::edge::Nanos;
+use crate::frame::{Frame, FrameScope, freeze};
+use crate::position::{Range, push_range};
+use crate::sink::Encode;
+
+/// How often positions move for records that were filtered away, with no body to carry them.
+const POSITIONS_EVERY: Duration = Duration::from_secs(1);
+
+/// How soon a group that the buffer did not take is offered again.
+const OFFER_AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// Where frozen groups go: a sink's buffer, seen from the worker.
+pub trait Intake: Send + Sync {
+    /// Whether a group may be appended now.
+    fn has_room(&self) -> bool;
+
+    /// Appends a group.
+    fn append(&self, group: Vec<Frame>, now: Nanos) -> Appended;
+}
+
+/// A sink as the worker sees it.
+pub struct Outlet {
+    encoder: Box<dyn Encode>,
+    bodies: Bodies,
+    covers: Vec<Range>,
+    covered_at: Option<Nanos>,
+    scope: FrameScope,
+    intake: Arc<dyn Intake>,
+    /// A group that the buffer gave back; until it is in, nothing more is read for this sink.
+    refused: Option<Vec<Frame>>,
+}
+
+impl Outlet {
+    /// An outlet that writes with `encoder` into `bodies` and hands frozen groups to `intake`.
+    pub fn new(encoder: Box<dyn Encode>, bodies: Bodies, scope: FrameScope, intake: Arc<dyn Intake>) -> Outlet {
+        Outlet { encoder, bodies, covers: Vec::new(), covered_at: None, scope, intake, refused: None }
+    }
+
+    pub(super) fn set_now(&mut self, now: Nanos) {
+        self.bodies.set_now(now);
+    }
+
+    pub(super) fn encode(&mut self, batch: &Batch, route: u8) {
+        self.encoder.encode(batch, route, &mut self.bodies);
+    }
+
+    /// Notes the bytes that the next group accounts for.
+    pub(super) fn cover(&mut self, covers: &[Range]) {
+        for range in covers {
+            push_range(&mut self.covers, *range);
+        }
+        if !covers.is_empty() {
+            self.covered_at.get_or_insert(self.bodies.now());
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.refused.is_none() && self.intake.has_room()
+    }
+
+    /// Whether nothing is open and nothing was given back.
+    pub(super) fn is_settled(&self) -> bool {
+        self.refused.is_none() && self.bodies.is_empty() && self.covers.is_empty()
+    }
+
+    /// Offers a refused group again; freezes the bodies when a limit is reached, or in any case where `ending`.
+    pub(super) fn freeze_if_due(&mut self, now: Nanos, ending: bool) {
+        if let Some(group) = self.refused.take() {
+            self.hand_over(group, now);
+        }
+        let positions_due = self.bodies.is_empty() && self.covered_at.is_some_and(|at| at.after(POSITIONS_EVERY) <= now);
+        if self.refused.is_none() && (ending || positions_due || self.bodies.is_due(now)) {
+            let group = freeze(&mut self.bodies, std::mem::take(&mut self.covers), &mut self.scope);
+            self.covered_at = None;
+            if !group.is_empty() {
+                self.hand_over(group, now);
+            }
+        }
+    }
+
+    /// When [`Outlet::freeze_if_due`] will have something to do, as far as is known now.
+    pub(super) fn due_at(&self, now: Nanos) -> Option<Nanos> {
+        if self.refused.is_some() {
+            return Some(now.after(OFFER_AGAIN_AFTER));
+        }
+        self.bodies.due_at().or_else(|| self.covered_at.map(|at| at.after(POSITIONS_EVERY)))
+    }
+
+    fn hand_over(&mut self, group: Vec<Frame>, now: Nanos) {
+        if let Appended::Full(group) = self.intake.append(group, now) {
+            self.refused = Some(group);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What tests of sinks have in common.
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use skidder_pipeline::batch::Batch;
+use skidder_pipeline::body::{Bodies, BodyLimits, Compression};
+use skidder_pipeline::frame::{Frame, FrameScope, freeze};
+use skidder_pipeline::json;
+use skidder_pipeline::position::FileKey;
+use skidder_pipeline::shared::{Shared, SharedFields};
+use skidder_pipeline::sink::Encode;
+use skidder_pipeline::value::{Kind, Span, Value};
+
+/// A batch of records with shared fields, both given as JSON objects. Record *n* stands at offset 100 *n*.
+pub fn batch(shared: &str, records: &[&str]) -> Batch {
+    let mut fields = SharedFields::default();
+    let object = Value { kind: Kind::Object, raw: shared.as_bytes() };
+    json::members(object, |key, value| fields.set(key, value));
+    let mut batch = Batch::new(Shared::new(fields), FileKey([7; 16]));
+    for (index, record) in records.iter().enumerate() {
+        let span = batch.append(record.as_bytes());
+        let mut fields = Vec::new();
+        json::walk(batch.bytes(), Span { start: span.start, end: span.end }, &mut fields).unwrap();
+        batch.push(index as u64 * 100, &fields);
+    }
+    batch
+}
+
+/// The frames of what `write` writes into bodies.
+pub fn frames(write: impl FnOnce(&mut Bodies)) -> Vec<Frame> {
+    frames_with(Compression::None, write)
+}
+
+/// The same, compressed.
+pub fn frames_with(compression: Compression, write: impl FnOnce(&mut Bodies)) -> Vec<Frame> {
+    let limits = BodyLimits { max_bytes: 1 << 20, max_records: 1000, linger: Duration::from_secs(1), max_open: 8 };
+    let mut bodies = Bodies::new(compression, limits);
+    write(&mut bodies);
+    freeze(&mut bodies, Vec::new(), &mut FrameScope::new([0; 16], "test".into(), [0; 16]))
+}
+
+/// Destination and body of each frame that `encoder` makes of `batch`.
+pub fn encoded(mut encoder: Box<dyn Encode>, batch: &Batch) -> Vec<(String, String)> {
+    let frames = frames(|out| encoder.encode(batch, 0, out));
+    frames.iter().map(|f| (f.header().destination.to_string(), String::from_utf8(f.body().to_vec()).unwrap())).collect()
+}
+
+/// A frame of `records` records without a compression.
+pub fn frame(destination: &str, body: &str, records: u32) -> Frame {
+    frames(|out| out.write(destination, body.as_bytes(), records)).remove(0)
+}

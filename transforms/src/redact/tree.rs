@@ -1,0 +1,109 @@
+//! Every leaf of a JSON text: strings, numbers and keys at any depth, in one pass over its bytes.
+
+use skidder_pipeline::json;
+use skidder_pipeline::value::{Kind, Value};
+
+use super::engine::{Engine, Form};
+
+/// Writes the JSON text `raw` (checked before, as [`json::walk`] does) to `out` without what the rules take out of its leaves.
+/// Says whether anything was.
+///
+/// A number that loses a part of itself becomes a string. Keys that become equal are told apart by `_2`, `_3`, ….
+pub(super) fn redact(engine: &mut Engine, raw: &[u8], out: &mut Vec<u8>) -> bool {
+    out.clear();
+    let (mut done, mut at) = (0, 0);
+    let mut keys_changed = false;
+    while at < raw.len() {
+        let byte = raw[at];
+        let start = at;
+        if byte == b'"' {
+            at = string_end(raw, at + 1);
+            let is_key = raw[at + 1..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':');
+            if let Some(redacted) = engine.redact(&raw[start + 1..at], Form::Escaped) {
+                out.extend_from_slice(&raw[done..start + 1]);
+                out.extend_from_slice(redacted);
+                done = at;
+                keys_changed |= is_key;
+            }
+            at += 1;
+        } else if byte == b'-' || byte.is_ascii_digit() {
+            at += raw[at..].iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).count();
+            if let Some(redacted) = engine.redact(&raw[start..at], Form::Escaped) {
+                out.extend_from_slice(&raw[done..start]);
+                out.push(b'"');
+                out.extend_from_slice(redacted);
+                out.push(b'"');
+                done = at;
+            }
+        } else {
+            at += 1;
+        }
+    }
+    if done == 0 {
+        return false;
+    }
+    out.extend_from_slice(&raw[done..]);
+    if keys_changed && let Ok(value) = json::value(out) {
+        let mut unique = Vec::with_capacity(out.len());
+        write_unique(value, &mut unique);
+        *out = unique;
+    }
+    true
+}
+
+/// The end of the string whose inside starts at `at`: its closing quote, or the end of the text should there be none.
+fn string_end(raw: &[u8], mut at: usize) -> usize {
+    loop {
+        match memchr::memchr2(b'"', b'\\', &raw[at.min(raw.len())..]) {
+            None => return raw.len().saturating_sub(1),
+            Some(found) if raw[at + found] == b'"' => return at + found,
+            Some(found) => at += found + 2,
+        }
+    }
+}
+
+/// Writes `value` with each key of an object that stands before told apart. The depth is bounded by the walk's.
+fn write_unique(value: Value<'_>, out: &mut Vec<u8>) {
+    match value.kind {
+        Kind::Object => {
+            let mut keys: Vec<Vec<u8>> = Vec::new();
+            out.push(b'{');
+            json::members(value, |key, member| {
+                let key = free_key(key, |key| keys.iter().any(|known| known == key));
+                if !keys.is_empty() {
+                    out.push(b',');
+                }
+                out.push(b'"');
+                out.extend_from_slice(&key);
+                out.extend_from_slice(b"\":");
+                keys.push(key);
+                write_unique(member, out);
+            });
+            out.push(b'}');
+        }
+        Kind::Array => {
+            let before = out.len();
+            json::elements(value, |element| {
+                out.push(if out.len() == before { b'[' } else { b',' });
+                write_unique(element, out);
+            });
+            if out.len() == before {
+                out.push(b'[');
+            }
+            out.push(b']');
+        }
+        _ => value.write_json(out),
+    }
+}
+
+/// `key`, or the first of `key_2`, `key_3`, … that is not `taken`.
+pub(super) fn free_key(key: &[u8], taken: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let mut free = key.to_vec();
+    let mut number = 2;
+    while taken(&free) {
+        free.truncate(key.len());
+        free.extend_from_slice(format!("_{number}").as_bytes());
+        number += 1;
+    }
+    free
+}
