@@ -68,6 +68,8 @@ pub(super) struct Positions {
     pub floor: u64,
     /// Frames that are settled. May hold numbers of segments long gone; those below all segments as one stretch.
     pub settled: SeqSet,
+    /// Frames that were synced, so that no crash can have torn them. May hold numbers of segments long gone too.
+    pub synced: SeqSet,
     /// What is held because of that.
     pub held: Held,
     notes: BTreeMap<String, (u64, Vec<u8>)>,
@@ -102,6 +104,7 @@ impl Positions {
             retry_at: None,
             floor: 1,
             settled: SeqSet::default(),
+            synced: SeqSet::default(),
             held: Held::new(),
             notes: BTreeMap::new(),
             notes_written: 0,
@@ -160,6 +163,15 @@ impl Positions {
         self.write(now);
     }
 
+    /// Says that frames `seqs` are on the disk for good.
+    pub fn mark_synced(&mut self, seqs: Indices<u64>, now: Nanos) {
+        if !self.synced.missing(seqs.clone()).is_empty() {
+            log::encode_synced(&seqs, self.salt, &mut self.unwritten);
+            self.apply(Record::Synced(seqs));
+            self.write(now);
+        }
+    }
+
     /// Says that from now on new frames have numbers from `seq`.
     pub fn set_floor(&mut self, seq: u64, now: Nanos) {
         if seq > self.floor {
@@ -179,6 +191,10 @@ impl Positions {
     /// Says that all frames below `seq` are settled; for the memory and the next state, no record.
     pub fn settled_below(&mut self, seq: u64) {
         self.settled.insert(0..seq);
+        // No longer of interest, and so one stretch of many.
+        if self.synced.end() > 0 {
+            self.synced.insert(0..seq);
+        }
     }
 
     /// The notes, by key.
@@ -230,6 +246,7 @@ impl Positions {
             Record::Forgotten(file) => {
                 self.held.remove(&file);
             }
+            Record::Synced(seqs) => self.synced.insert(seqs),
         }
     }
 
@@ -309,6 +326,7 @@ impl Positions {
         for seqs in self.settled.stretches() {
             log::encode_settled(seqs, &[], &[], salt, &mut out);
         }
+        self.synced.stretches().for_each(|seqs| log::encode_synced(&seqs, salt, &mut out));
         let stretches = self.held.iter().flat_map(|(file, set)| set.stretches().iter().map(|held| (*file, *held)));
         let ranges: Vec<Range> =
             stretches.map(|(file, held)| Range { file, start: held.start, end: held.end, marker: held.marker }).collect();

@@ -138,7 +138,7 @@ impl Recovery<'_> {
             self.note_missing(at..floor);
         }
         // Numbers that settled frames had which are gone are not given again, and never missed.
-        let next = floor.max(at).max(self.found.positions.settled.end());
+        let next = floor.max(at).max(self.found.positions.settled.end()).max(self.found.positions.synced.end());
         if at < next && !self.found.positions.settled.missing(at..next).is_empty() {
             self.found.positions.settle(at..next, Vec::new(), Vec::new(), self.now);
         }
@@ -181,7 +181,8 @@ impl Recovery<'_> {
             sealed: true,
             ..Segment::new(first, self.now)
         };
-        let mut scan = scan(&mut segment, self.fs, limit)?;
+        let synced = &self.found.positions.synced;
+        let mut scan = scan(&mut segment, self.fs, limit, |seq| synced.contains(seq))?;
         scan.is_suspect |= header.is_none();
         Ok((segment, scan))
     }
@@ -201,6 +202,9 @@ impl Recovery<'_> {
                 segment.seqs.end = limit.max(seq);
                 self.account(&mut segment, scan, Some((tail, seq)));
             }
+        }
+        if self.found.positions.synced.missing(segment.seqs.clone()).is_empty() {
+            (segment.synced, segment.name_synced) = (segment.seqs.end, true);
         }
         let mut end = segment.seqs.end;
         if let Some(error) = &scan.unreadable {
