@@ -36,12 +36,7 @@ pub(super) struct Scan {
 /// has damaged one since, that shows, and is counted and put aside, when it is read to be sent.
 ///
 /// Where reading fails it is tried again from the beginning; and then what cannot be read is taken for damaged.
-pub(super) fn scan(
-    segment: &mut Segment,
-    fs: &dyn Fs,
-    limit: Option<u64>,
-    is_synced: impl Fn(u64) -> bool,
-) -> io::Result<Scan> {
+pub(super) fn scan(segment: &mut Segment, fs: &dyn Fs, limit: Option<u64>, is_synced: impl Fn(u64) -> bool) -> io::Result<Scan> {
     let (start, first) = (segment.start, segment.seqs.start);
     let reader = segment.reader(fs)?;
     for _ in 1..READ_TRIES {
