@@ -201,14 +201,11 @@ impl Assembly<'_> {
         let offset = self.block.offset + (at - self.block.start) as u64;
         let stretch = (offset, offset + (next - at) as u64 + self.block.beyond);
         let unterminated = next == stop && self.block.beyond == 0;
-        let (line, invalid_utf8) = self.clean(line);
-        if line.malformed.is_some() {
-            self.stats.malformed.add(1);
-            return self.single(offset, &line, invalid_utf8, unterminated);
-        }
         let slot = line.output as usize;
-        if line.partial || self.joiner.partial[slot].is_some() {
-            self.add_part(offset, &line, invalid_utf8, stretch);
+        let is_part = line.malformed.is_none() && (line.partial || self.joiner.partial[slot].is_some());
+        let line = self.clean_time(line);
+        if is_part {
+            self.add_part(offset, &line, stretch);
             let whole = !line.partial;
             let open = &mut self.joiner.partial[slot];
             // The file's end, where the caller says that it is one, does not end a record that goes on; what comes next may.
@@ -217,19 +214,30 @@ impl Assembly<'_> {
             record.unterminated |= unterminated || !whole;
             return self.joined(record);
         }
+        let (line, invalid_utf8) = self.clean(line);
+        if line.malformed.is_some() {
+            self.stats.malformed.add(1);
+            return self.single(offset, &line, invalid_utf8, unterminated);
+        }
         if self.rules.multiline.is_none() {
             return self.single(offset, &line, invalid_utf8, unterminated);
         }
         self.one_of_lines(offset, &line, invalid_utf8, unterminated, stretch)
     }
 
-    /// Makes the line's fields UTF-8. Says whether its message was not.
+    /// Gives a line whose time is no UTF-8 that of its reading.
+    fn clean_time(&self, mut line: Line) -> Line {
+        if !self.valid && std::str::from_utf8(line.timestamp.span.of(&self.bytes)).is_err() {
+            line.timestamp = Text { span: c::READ_TIME, kind: Kind::Text };
+        }
+        line
+    }
+
+    /// Makes the message of a line UTF-8, and says whether it was not. That of a part is left to [`Pending::clean`]: the
+    /// runtimes split by bytes, and the character that they cut in two is whole again when its parts are joined.
     fn clean(&mut self, mut line: Line) -> (Line, bool) {
         if self.valid {
             return (line, false);
-        }
-        if std::str::from_utf8(line.timestamp.span.of(&self.bytes)).is_err() {
-            line.timestamp = Text { span: c::READ_TIME, kind: Kind::Text };
         }
         match String::from_utf8_lossy(line.message.span.of(&self.bytes)) {
             std::borrow::Cow::Borrowed(_) => (line, false),
@@ -251,11 +259,10 @@ impl Assembly<'_> {
     }
 
     /// Adds a line to the record of parts of its output.
-    fn add_part(&mut self, offset: u64, line: &Line, invalid_utf8: bool, stretch: (u64, u64)) {
+    fn add_part(&mut self, offset: u64, line: &Line, stretch: (u64, u64)) {
         let slot = line.output as usize;
         let mut open = self.joiner.partial[slot].take().unwrap_or_else(|| Box::new(self.begin(offset, line)));
         open.append(line.message.span.of(&self.bytes), line.message.kind, self.block.beyond.saturating_sub(1), self.rules.max_record_bytes);
-        open.invalid_utf8 |= invalid_utf8;
         open.touched = self.block.now;
         open.add_stretch(stretch.0, stretch.1);
         self.joiner.partial[slot] = Some(open);
@@ -300,6 +307,7 @@ impl Assembly<'_> {
         if self.rules.multiline.is_none() {
             return self.give_out(record);
         }
+        record.clean();
         let slot = record.output as usize;
         let (ends_open, decision) = self.decide(slot, Value { kind: record.kind, raw: &record.text });
         let mut step = Step::On;
@@ -353,6 +361,7 @@ impl Assembly<'_> {
     }
 
     fn emit_pending(&mut self, mut record: Pending) {
+        record.clean();
         record.cover(self.covers);
         let timestamp = Text { span: self.append(&record.timestamp), kind: record.timestamp_kind };
         let message = Text { span: self.append(&record.text), kind: record.kind };
@@ -420,6 +429,3 @@ fn stream_name(output: Output) -> Option<Span> {
         Output::Single => None,
     }
 }
-
-#[cfg(test)]
-mod tests;
