@@ -467,5 +467,4 @@ impl Scan<'_> {
 }
 
 #[cfg(test)]
-#[path = "json_tests.rs"]
 mod tests;

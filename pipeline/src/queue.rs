@@ -150,8 +150,9 @@ impl<B: Buffer> Queue<B> {
         let mut buffer = self.lock();
         let next = buffer.tick(now);
         self.update_stats(&buffer);
-        // A disk that refused may have come back: room is not made by acknowledgements alone.
+        // A disk that refused may have come back: room is not made by acknowledgements alone, nor frames by appends.
         self.wake_for_room(buffer);
+        self.frames.notify_one();
         next
     }
 

@@ -5,6 +5,7 @@
 //! [`Assembly::unusual`]. Both leave the text where it was read.
 
 pub(crate) mod constants;
+mod joined;
 
 use memchr::memchr;
 use skidder_pipeline::batch::{Batch, Field};
@@ -12,11 +13,11 @@ use skidder_pipeline::edge::Nanos;
 use skidder_pipeline::position::{FileKey, Range};
 use skidder_pipeline::source::SinkSet;
 use skidder_pipeline::stats::SourceStats;
-use skidder_pipeline::value::{Kind, Span, Value};
+use skidder_pipeline::value::{Kind, Span};
 
 use super::framing::{Cri, Docker, Framing, Line, Output, Raw, Split, Text};
 use super::join::{Joiner, Pending, cut_point};
-use super::multiline::{Decision, Multiline};
+use super::multiline::Multiline;
 use constants as c;
 
 /// What a source asks of its records.
@@ -258,108 +259,6 @@ impl Assembly<'_> {
         Step::On
     }
 
-    /// Adds a line to the record of parts of its output.
-    fn add_part(&mut self, offset: u64, line: &Line, stretch: (u64, u64)) {
-        let slot = line.output as usize;
-        let mut open = self.joiner.partial[slot].take().unwrap_or_else(|| Box::new(self.begin(offset, line)));
-        open.append(line.message.span.of(&self.bytes), line.message.kind, self.block.beyond.saturating_sub(1), self.rules.max_record_bytes);
-        open.touched = self.block.now;
-        open.add_stretch(stretch.0, stretch.1);
-        self.joiner.partial[slot] = Some(open);
-    }
-
-    fn begin(&self, offset: u64, line: &Line) -> Pending {
-        let timestamp = (line.timestamp.span.of(&self.bytes), line.timestamp.kind);
-        Pending::new(self.block.file, offset, self.block.needs, line.output, timestamp, line.message.kind)
-    }
-
-    /// A whole line, of one part, where lines are joined.
-    fn one_of_lines(&mut self, offset: u64, line: &Line, invalid_utf8: bool, unterminated: bool, stretch: (u64, u64)) -> Step {
-        let slot = line.output as usize;
-        let text = Value { kind: line.message.kind, raw: line.message.span.of(&self.bytes) };
-        let (ends_open, decision) = self.decide(slot, text);
-        if ends_open
-            && let Some(done) = self.joiner.lines[slot].take()
-            && self.give_out(*done) == Step::CutAfter
-        {
-            return Step::CutBefore;
-        }
-        if decision == Decision::Alone {
-            return self.single(offset, line, invalid_utf8, unterminated);
-        }
-        let mut record = self.begin(offset, line);
-        record.append(
-            line.message.span.of(&self.bytes),
-            line.message.kind,
-            self.block.beyond.saturating_sub(1),
-            self.rules.max_record_bytes,
-        );
-        record.lines = 1;
-        record.invalid_utf8 = invalid_utf8;
-        record.touched = self.block.now;
-        record.add_stretch(stretch.0, stretch.1);
-        self.add_line(slot, record, decision)
-    }
-
-    /// A record joined of parts: one line, as far as records of several lines are concerned. Its parts have been taken.
-    fn joined(&mut self, mut record: Pending) -> Step {
-        record.lines = 1;
-        if self.rules.multiline.is_none() {
-            return self.give_out(record);
-        }
-        record.clean();
-        let slot = record.output as usize;
-        let (ends_open, decision) = self.decide(slot, Value { kind: record.kind, raw: &record.text });
-        let mut step = Step::On;
-        if ends_open && let Some(done) = self.joiner.lines[slot].take() {
-            step = self.give_out(*done);
-        }
-        let last = if decision == Decision::Alone { self.give_out(record) } else { self.add_line(slot, record, decision) };
-        if step == Step::CutAfter { step } else { last }
-    }
-
-    /// Whether the line `text` ends the open record of `slot`, and what becomes of it then.
-    fn decide(&self, slot: usize, text: Value<'_>) -> (bool, Decision) {
-        let Some(multiline) = &self.rules.multiline else { return (false, Decision::Alone) };
-        let plain = text.plain();
-        let open = self.joiner.lines[slot].as_ref();
-        if open.is_none_or(|open| self.has_room(open, text.raw.len(), multiline.max_lines)) {
-            match multiline.decide(open.is_some(), &plain) {
-                Decision::EndFirst => {}
-                decision => return (false, decision),
-            }
-        }
-        (true, multiline.decide(false, &plain))
-    }
-
-    fn has_room(&self, open: &Pending, more: usize, max_lines: u32) -> bool {
-        open.lines < max_lines && open.text.len() + 1 + more <= self.rules.max_record_bytes && !open.is_scattered()
-    }
-
-    fn add_line(&mut self, slot: usize, line: Pending, decision: Decision) -> Step {
-        let Some(mut open) = self.joiner.lines[slot].take() else {
-            self.joiner.lines[slot] = Some(Box::new(line));
-            return Step::On;
-        };
-        open.append(b"\n", Kind::Text, 0, self.rules.max_record_bytes);
-        open.absorb(line, self.rules.max_record_bytes);
-        if decision == Decision::AppendLast {
-            return self.give_out(*open);
-        }
-        self.joiner.lines[slot] = Some(open);
-        Step::On
-    }
-
-    /// Gives a complete record out: here, if it is of this chunk's file and for its sinks and nothing is before it.
-    fn give_out(&mut self, record: Pending) -> Step {
-        if self.joiner.ready.is_empty() && record.file == self.block.file && record.needs == self.block.needs {
-            self.emit_pending(record);
-            return Step::On;
-        }
-        self.joiner.ready.push_back(record);
-        Step::CutAfter
-    }
-
     fn emit_pending(&mut self, mut record: Pending) {
         record.clean();
         record.cover(self.covers);
@@ -429,3 +328,6 @@ fn stream_name(output: Output) -> Option<Span> {
         Output::Single => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

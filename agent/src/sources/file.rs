@@ -287,7 +287,9 @@ mod tests {
         }
         fs::create_dir(dir.path().join("dir.log")).unwrap();
         std::os::unix::fs::symlink(dir.path(), dir.path().join("sub/loop")).unwrap();
-        let cases: &[(&[&str], &[&str], &[&str], usize)] = &[
+        // What is included, what excluded; what is found then, and how much refused.
+        type Case = (&'static [&'static str], &'static [&'static str], &'static [&'static str], usize);
+        let cases: &[Case] = &[
             (&["a.log"], &[], &["a.log"], 0),
             (&["*.log"], &[], &["a.log"], 1),
             (&["*.log", "a.*"], &["dir.log"], &["a.log"], 0),

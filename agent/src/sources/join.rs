@@ -108,6 +108,13 @@ impl Pending {
         }
     }
 
+    /// Counts a line that was added.
+    pub(crate) fn add_line(&mut self, invalid_utf8: bool, now: Nanos) {
+        self.lines += 1;
+        self.invalid_utf8 |= invalid_utf8;
+        self.touched = now;
+    }
+
     /// Adds the stretch of a line in the block at hand.
     pub(crate) fn add_stretch(&mut self, start: u64, end: u64) {
         match self.fresh.last_mut() {
@@ -120,9 +127,7 @@ impl Pending {
     pub(crate) fn absorb(&mut self, other: Pending, max_bytes: usize) {
         let beyond = if other.cut { other.full_bytes.saturating_sub(other.text.len() as u64) } else { 0 };
         self.append(&other.text, other.kind, beyond, max_bytes);
-        self.lines += 1;
-        self.invalid_utf8 |= other.invalid_utf8;
-        self.touched = other.touched;
+        self.add_line(other.invalid_utf8, other.touched);
         for range in other.ranges {
             push_range(&mut self.ranges, range);
         }

@@ -348,8 +348,51 @@ impl Discover for PodLogs {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::sources::testing::Still;
+    use std::time::SystemTime;
+
+    #[test]
+    fn directories_that_did_not_change_are_not_listed_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let container = dir.path().join("ns_pod_uid/app");
+        fs::create_dir_all(&container).unwrap();
+        fs::write(container.join("0.log"), "x").unwrap();
+        let set_time = |path: &Path, second: u64| {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            File::open(path).unwrap().set_modified(time).unwrap();
+        };
+        let mut pods = PodLogs {
+            root: None,
+            root_path: dir.path().to_owned(),
+            include: GlobSet::empty(),
+            exclude: GlobSet::empty(),
+            clock: Arc::new(Still),
+            settled: HashMap::new(),
+            containers: BTreeSet::new(),
+            compressed: false,
+        };
+        let scan = |pods: &mut PodLogs| {
+            let mut listing = Listing::default();
+            pods.scan(None, &mut listing);
+            (listing.units.len(), listing.gone.len())
+        };
+        assert_eq!(scan(&mut pods), (1, 0));
+        assert_eq!(scan(&mut pods), (1, 0), "changed too lately to be sure");
+        set_time(&container, 1_000);
+        assert_eq!(scan(&mut pods), (1, 0));
+        assert_eq!(scan(&mut pods), (0, 0), "settled");
+        set_time(&container, 2_000);
+        assert_eq!(scan(&mut pods), (1, 0), "changed");
+        assert_eq!(scan(&mut pods), (0, 0));
+        pods.look_again(&container);
+        assert_eq!(scan(&mut pods), (1, 0), "asked for");
+        fs::remove_dir_all(dir.path().join("ns_pod_uid")).unwrap();
+        assert_eq!(scan(&mut pods), (0, 1));
+        assert!(pods.containers.is_empty() && pods.settled.len() <= 1);
+    }
 
     #[test]
     fn paths_are_taken_apart_strictly() {

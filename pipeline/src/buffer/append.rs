@@ -138,7 +138,7 @@ impl SinkBuffer {
                 Ok(Some(place))
             }
             Err(error) => {
-                self.undo_write(is_new);
+                self.undo_write(is_new, now);
                 Err(error)
             }
         }
@@ -164,7 +164,7 @@ impl SinkBuffer {
 
     /// Takes back what a failed write left: in a new segment all of it, in another what is behind its last frame. Where that
     /// fails too the segment is not appended to again, and its end is told by where the next one begins.
-    fn undo_write(&mut self, is_new: bool) {
+    fn undo_write(&mut self, is_new: bool, now: Nanos) {
         if is_new {
             if let Some(segment) = self.segments.pop_back() {
                 let _ = self.fs.unlink(&segment.path);
@@ -172,7 +172,7 @@ impl SinkBuffer {
         } else if let Some(segment) = self.segments.back_mut() {
             let len = segment.len;
             if segment.file(&*self.fs).and_then(|file| file.truncate(len)).is_err() {
-                (segment.sealed, segment.poisoned) = (true, true);
+                self.seal_newest(now);
             }
         }
     }

@@ -1,9 +1,10 @@
-//! The bytes on disk: the header of a file, and frames in a segment. (The records of the log of positions: [`super::log`].)
+//! The bytes on disk: the header of a file, and frames in a segment. (The records of the log of positions:
+//! [`super::log`].)
 //!
-//! All numbers are little-endian. All checksums are CRC-32C (RFC 3720, appendix B.4); those called *salted* are taken over
-//! the 16 bytes of the epoch of the state directory, as it stands in the file's header, followed by what they cover. The epoch is random and
-//! known to this agent alone, so that a pod which logs bytes that look like a frame cannot make them pass for one when
-//! damage lays them open.
+//! All numbers are little-endian. All checksums are CRC-32C (RFC 3720, appendix B.4); those called *salted* are taken
+//! over the 16 bytes of the epoch of the state directory, as it stands in the file's header, followed by what they
+//! cover. The epoch is random and known to this agent alone, so that a pod which logs bytes that look like a frame
+//! cannot make them pass for one when damage lays them open.
 
 use std::ops::Range as Indices;
 use std::sync::Arc;

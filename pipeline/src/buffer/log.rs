@@ -17,11 +17,13 @@
 //! | offset | bytes | |
 //! |---|---|---|
 //! | 0 | 8 | number of the first frame |
-//! | 8 | 8 | one past the number of the last frame; equal to the first where it is about no frame on disk. Then, if it is not 0, the buffer was opened and gives numbers from this one |
+//! | 8 | 8 | one past the number of the last frame; the same as the first where it is about no frame on disk |
 //! | 16 | 4 | number *r* of ranges |
 //! | 20 | 4 | number *n* of notes |
 //! | 24 | 40 *r* | ranges: file key 16, start 8, end 8, marker 8 |
-//! | … | | *n* notes: length *k* of the key 4, length *v* of the value 4, key *k* (UTF-8), value *v*, zero bytes to a multiple of 8 |
+//! | … | | *n* notes: lengths *k* and *v* 4 each, key *k* (UTF-8), value *v*, zero bytes to a multiple of 8 |
+//!
+//! A record about no frame whose two numbers are not 0 says that the buffer was opened, and gives numbers from that one on.
 //!
 //! *Forgotten*: the key, 16 bytes, of a file that is gone; what was held of it by earlier records no longer counts.
 

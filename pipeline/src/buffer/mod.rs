@@ -12,47 +12,53 @@
 //!
 //! # The promise, and how it is kept
 //!
-//! **One commit point.** A frame carries the ranges of the sources that its group accounts for. So the append of a group puts
-//! payload and positions on record at once, and there are no two files that could disagree. A group counts when its
-//! last frame is there: it is written by one call, and one that is cut short is left out when the buffer is opened, so that its
-//! bytes are read from their source again.
+//! **One commit point.** A frame carries the ranges of the sources that its group accounts for. So the append of a
+//! group puts payload and positions on record at once, and there are no two files that could disagree. A group counts
+//! when its last frame is there: it is written by one call, and one that is cut short is left out when the buffer is
+//! opened, so that its bytes are read from their source again.
 //!
-//! **One record when it is done.** The acknowledgement of a frame appends one record to `positions.wal`: its number, the
-//! note of its transport, and, with the last frame of its group, the group's ranges. From then on these ranges hang on the
-//! log and no longer on the segment, so a segment whose frames are all settled can go at once, without a word more. What is
-//! held is therefore the union of the ranges in the log and of the groups that still wait in segments. In memory mode there are no
-//! segments, and one record, written with the last acknowledgement of a group, holds its ranges and all its notes.
+//! **One record when it is done.** The acknowledgement of a frame appends one record to `positions.wal`: its number,
+//! the note of its transport, and, with the last frame of its group, the group's ranges. From then on these ranges hang
+//! on the log and no longer on the segment, so a segment whose frames are all settled can go at once, without a word
+//! more. What is held is therefore the union of the ranges in the log and of the groups that still wait in segments. In
+//! memory mode there are no segments, and one record, written with the last acknowledgement of a group, holds its
+//! ranges and all its notes.
 //!
-//! **After a `kill -9`** the page cache is as the process left it, so what was written is there, in order, but for the end of
-//! the call that was under way. Nothing is lost, and only what was acknowledged and not yet recorded (one call) is sent again.
+//! **After a `kill -9`** the page cache is as the process left it, so what was written is there, in order, but for the
+//! end of the call that was under way. Nothing is lost, and only what was acknowledged and not yet recorded (one call)
+//! is sent again.
 //!
-//! **After a power loss** anything that was not synced may be there, or not, or in parts. The cases, with *F* for the frame, *A*
-//! for its acknowledgement and *U* for the unlinking of its segment:
+//! **After a power loss** anything that was not synced may be there, or not, or in parts. The cases, with *F* for the
+//! frame, *A* for its acknowledgement and *U* for the unlinking of its segment:
 //!
-//! - *F* missing, no *A*: its ranges are not held; it is read and sent again. Its number may be given again, to a segment of
-//!   its own.
-//! - *F* missing, *A* there (synced with other positions): settled, and its ranges are held if it was the last of its group.
-//!   The number is not given again: no number below one in the log ever is. Else the old record would settle a new frame.
-//! - *F* there, *A* missing: sent again under the same batch id. Positions are synced at most `sync_after` after they moved, and
-//!   that bounds how much this can be.
-//! - *U* there, *A* missing: the ranges are not held; read and sent again, within the same bound. A sync of the log before
-//!   each unlinking would not improve on it: a healthy sink's segments are never on the disk anyway, so that a lost
-//!   record means reading again whether its segment was unlinked or not. This is why removing a segment costs no sync.
+//! - *F* missing, no *A*: its ranges are not held; it is read and sent again. Its number may be given again, to a
+//!   segment of its own.
+//! - *F* missing, *A* there (synced with other positions): settled, and its ranges are held if it was the last of its
+//!   group. The number is not given again: no number below one in the log ever is. Else the old record would settle a
+//!   new frame.
+//! - *F* there, *A* missing: sent again under the same batch id. Positions are synced at most `sync_after` after they
+//!   moved, and that bounds how much this can be.
+//! - *U* there, *A* missing: the ranges are not held; read and sent again, within the same bound. A sync of the log
+//!   before each unlinking would not improve on it: a healthy sink's segments are never on the disk anyway, so that a
+//!   lost record means reading again whether its segment was unlinked or not. This is why removing a segment costs no
+//!   sync.
 //! - *A* there, *U* missing: all frames of the segment are settled, and it is removed at the start.
 //!
-//! So no order of writing back can lose a frame that was synced, and `sync_after` bounds what may be sent twice. A frame is
-//! synced when it is `sync_after` old and not acknowledged. Where the store keeps up this never happens, and segments, which are closed
-//! after ten seconds, are unlinked before the kernel writes them back (thirty seconds by default).
+//! So no order of writing back can lose a frame that was synced, and `sync_after` bounds what may be sent twice. A
+//! frame is synced when it is `sync_after` old and not acknowledged. Where the store keeps up this never happens, and
+//! segments, which are closed after ten seconds, are unlinked before the kernel writes them back (thirty seconds by
+//! default).
 //!
 //! **Damage.** A frame that fails its checksum is copied to the quarantine, counted (to the record where its header is
-//! whole) and skipped; the next is found by its aligned magic and checksum. The ranges of its group are not held, so that they are
-//! read again if their source still exists; the other frames of the group are delivered. Behind the last valid frame of the last segment
-//! there is no telling damage from a write that never finished, and it is cut as that: once, since every opening begins a new segment
-//! and says so in the log.
+//! whole) and skipped; the next is found by its aligned magic and checksum. The ranges of its group are not held, so
+//! that they are read again if their source still exists; the other frames of the group are delivered. Behind the last
+//! valid frame of the last segment there is no telling damage from a write that never finished, and it is cut as that:
+//! once, since every opening begins a new segment and says so in the log.
 //!
-//! **A disk that refuses.** A failed append is cut back, and the group returned. A segment that cannot be cut back, or whose sync
-//! failed, is not appended to nor synced again; where the next one begins says which of its frames count. Positions that cannot be written wait
-//! in memory. Segments that are finished are removed all the same: on a full disk that makes the room.
+//! **A disk that refuses.** A failed append is cut back, and the group returned. A segment that cannot be cut back is
+//! closed; where the next one begins says which of its frames count. One whose sync failed is closed too and never
+//! synced again: what the disk has of it is unknown, and a second sync could hide that. Positions that cannot be written
+//! wait in memory. Segments that are finished are removed all the same: on a full disk that makes the room.
 //!
 //! # In memory
 //!

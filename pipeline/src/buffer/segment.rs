@@ -60,8 +60,8 @@ pub(super) struct Segment {
     pub created: Nanos,
     /// Whether nothing will be appended any more.
     pub sealed: bool,
-    /// Whether a sync or a cut failed. What a sync that failed leaves on the disk is unknown, and a second one may say that
-    /// all is well (the kernel forgets the error), so neither is tried again.
+    /// Whether a sync failed. What that leaves on the disk is unknown, and a second sync may say that all is well (the kernel
+    /// forgets the error), so it is not tried again, and nothing more is appended.
     pub poisoned: bool,
     /// Whether its name is on the disk for good.
     pub name_synced: bool,

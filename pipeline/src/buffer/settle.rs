@@ -22,8 +22,8 @@ use crate::sink::Note;
 const MIN_SEGMENT_BYTES: u64 = 1 << 20;
 const MAX_SEGMENT_BYTES: u64 = 16 << 20;
 
-/// After this time nothing more is appended to a segment. The kernel writes back what is older than thirty seconds (vm.dirty_expire_centisecs), and
-/// a segment that is unlinked by then is never written at all.
+/// After this time nothing more is appended to a segment. The kernel writes back what is older than thirty seconds
+/// (vm.dirty_expire_centisecs), and a segment that is unlinked by then is never written at all.
 const MAX_SEGMENT_AGE: Duration = Duration::from_secs(10);
 
 pub(super) fn open(fs: Arc<dyn Fs>, options: BufferOptions, epoch: [u8; 16], now: Nanos) -> (SinkBuffer, Recovered) {

@@ -40,8 +40,16 @@ pub struct FileTransport {
 
 impl FileTransport {
     pub fn new(settings: Settings) -> FileTransport {
-        let files =
-            Files { settings, base: None, open: Vec::new(), known: HashMap::new(), births: Births::default(), torn: HashMap::new() };
+        let files = Files {
+            settings,
+            base: None,
+            open: Vec::new(),
+            known: HashMap::new(),
+            births: Births::default(),
+            begun: Vec::new(),
+            group: None,
+            torn: HashMap::new(),
+        };
         FileTransport { files: Arc::new(Mutex::new(files)) }
     }
 }
@@ -50,8 +58,10 @@ impl Transport for FileTransport {
     fn send<'a>(&'a self, frame: &'a Frame) -> Sending<'a> {
         let (files, header, body) = (self.files.clone(), frame.header(), frame.body().clone());
         let key = beneath::canonical(&header.destination);
+        // The number of the group's first frame.
+        let group = header.seq.saturating_sub(header.group_index.into());
         // A slow disk holds up this sink and not the tasks of the others.
-        let write = move || files.lock().unwrap_or_else(PoisonError::into_inner).write(&key, &body);
+        let write = move || files.lock().unwrap_or_else(PoisonError::into_inner).write(&key, group, &body);
         Box::pin(async move {
             let written = tokio::task::spawn_blocking(write).await.unwrap_or_else(|e| Err(io::Error::other(e)));
             let note = written.map_err(|e| TransportError(format!("a file cannot be written: {e}")))?;
@@ -80,6 +90,9 @@ struct Files {
     /// The file of each key of which the journal or a note knows, and how long we left it.
     known: HashMap<String, Mark>,
     births: Births,
+    /// The group being written, and the births in it.
+    group: Option<u64>,
+    begun: Vec<u64>,
     /// Files with part of a frame that could not be taken out again, and how long they should be.
     torn: HashMap<String, Mark>,
 }
@@ -91,14 +104,25 @@ struct Open {
 }
 
 impl Files {
-    fn write(&mut self, key: &str, body: &[u8]) -> io::Result<Note> {
-        let result = self.append(key, body);
+    fn write(&mut self, key: &str, group: u64, body: &[u8]) -> io::Result<Note> {
+        let result = self.begin(group).and_then(|()| self.append(key, body));
         if result.is_err() {
             // Perhaps a directory was moved or is gone: the next try begins at the top.
             self.open.clear();
             self.base = None;
         }
         result
+    }
+
+    /// Frames come one by one and in order, so one of another group says that the group before is acknowledged, with its
+    /// notes.
+    fn begin(&mut self, group: u64) -> io::Result<()> {
+        if self.group.is_some_and(|before| before != group) && !self.begun.is_empty() {
+            self.births.settle(&self.begun)?;
+            self.begun.clear();
+        }
+        self.group = Some(group);
+        Ok(())
     }
 
     fn append(&mut self, key: &str, body: &[u8]) -> io::Result<Note> {
@@ -119,7 +143,8 @@ impl Files {
         let mark = Mark { id: open.id, len: before };
         // One that is shorter than we left it is another with the same number, or was emptied: begun anew either way.
         if self.known.get(key).is_none_or(|known| known.id != open.id || before < known.len) {
-            self.births.record(key, mark)?;
+            let number = self.births.record(key, mark)?;
+            self.begun.push(number);
         }
         self.known.insert(key.to_owned(), mark);
         let written = open.file.write_all(body).and_then(|()| if self.settings.sync { open.file.sync_data() } else { Ok(()) });

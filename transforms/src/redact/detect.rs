@@ -158,13 +158,7 @@ pub(super) fn bearer(text: &[u8], start: usize) -> Option<(usize, usize)> {
         return None;
     }
     let mut at = start + 6;
-    loop {
-        match text.get(at) {
-            Some(b' ' | b'\t' | b'+' | b':' | b'=') => at += 1,
-            Some(b'%') if text[at..].starts_with(b"%20") => at += 3,
-            _ => break,
-        }
-    }
+    at += text[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'+' | b':' | b'=')).count();
     let token = at;
     let class = |byte: &u8| is_word(*byte) || matches!(byte, b'-' | b'.' | b'~' | b'+' | b'/');
     at += text[at..].iter().take_while(|byte| class(byte)).count();

@@ -164,14 +164,14 @@ impl Engine {
     /// What is to be taken out of `raw`: in order, and none overlapping another.
     pub(super) fn find(&mut self, raw: &[u8]) -> &[Hit] {
         self.hits.clear();
-        if memchr::memchr(b'\\', raw).is_none() {
-            find_in(&self.rules, &self.builtins, &self.patterns, raw, &mut self.hits);
-        } else {
+        if View::differs(raw) {
             self.view.decode(raw);
             find_in(&self.rules, &self.builtins, &self.patterns, self.view.text(), &mut self.hits);
             for hit in &mut self.hits {
                 (hit.start, hit.end) = self.view.written(hit.start, hit.end);
             }
+        } else {
+            find_in(&self.rules, &self.builtins, &self.patterns, raw, &mut self.hits);
         }
         widen(raw, &mut self.hits);
         merge(&mut self.hits);

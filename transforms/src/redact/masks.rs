@@ -15,7 +15,7 @@ pub(super) struct Masks {
     pub(super) dot: u64,
     /// Space, `-` and `.`: what may stand between the groups of a card number.
     pub(super) separator: u64,
-    /// `@`, or the first byte of `eyJ` (or `EyJ`), of `bea` in any case, or of `\u`.
+    /// `@`, or the first byte of `eyJ` (or `EyJ`), of `bea` in any case, of `\u`, or of `%0` to `%7`.
     pub(super) mark: u64,
 }
 
@@ -48,7 +48,8 @@ fn class_bits(byte: u8, next: u8, third: u8) -> u8 {
     let [lower, lower_next, lower_third] = [byte | 0x20, next | 0x20, third | 0x20];
     let eyj = (lower == b'e') & (next == b'y') & (third == b'J');
     let bea = (lower == b'b') & (lower_next == b'e') & (lower_third == b'a');
-    let mark = (byte == b'@') | ((byte == b'\\') & (next == b'u')) | eyj | bea;
+    let escape = ((byte == b'\\') & (next == b'u')) | ((byte == b'%') & (next.wrapping_sub(b'0') < 8));
+    let mark = (byte == b'@') | escape | eyj | bea;
     u8::from(digit) | u8::from(dot) << 1 | u8::from(separator) << 2 | u8::from(mark) << 3
 }
 
@@ -70,7 +71,14 @@ mod tests {
             digit: mask(&|b| b[0].is_ascii_digit()),
             dot: mask(&|b| b[0] == b'.'),
             separator: mask(&|b| matches!(b[0], b' ' | b'-' | b'.')),
-            mark: mask(&|b| b[0] == b'@' || b.starts_with(b"\\u") || b.eq_ignore_ascii_case(b"bea") || b == b"eyJ" || b == b"EyJ"),
+            mark: mask(&|b| {
+                b[0] == b'@'
+                    || b.starts_with(b"\\u")
+                    || (b[0] == b'%' && (b'0'..=b'7').contains(&b[1]))
+                    || b.eq_ignore_ascii_case(b"bea")
+                    || b == b"eyJ"
+                    || b == b"EyJ"
+            }),
         }
     }
 
@@ -78,7 +86,7 @@ mod tests {
         #[test]
         fn masks_say_what_each_byte_is(
             text in proptest::collection::vec(prop_oneof![
-                any::<u8>(), proptest::sample::select(b"eyJEbBAa@\\u.- 0123456789".to_vec())
+                any::<u8>(), proptest::sample::select(b"eyJEbBAa@\\u%.- 0123456789".to_vec())
             ], WINDOW)
         ) {
             let window: [u8; WINDOW] = text.try_into().unwrap_or([0; WINDOW]);

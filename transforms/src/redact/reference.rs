@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use regex::bytes::Regex;
 
 use super::engine::{Finder, Hit, Rule};
+use super::view::View;
 use super::{Builtin, card, detect};
 
 /// A regular expression of which group 1 is the value, and whether a match counts, given the text and the value's place.
@@ -39,15 +40,18 @@ static JWT: LazyLock<Pattern> =
     LazyLock::new(|| pattern(r"(?-u)(eyJ[A-Za-z0-9_\-]{6,}\.[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-]*){0,3})", |_, _, _| true));
 
 static BEARER: LazyLock<Pattern> = LazyLock::new(|| {
-    pattern(r"(?-u)\b(?i:bearer)(?:%20|[ \t+:=])+([A-Za-z0-9._~/\-][A-Za-z0-9._~+/\-]{11,}={0,2})", |text, start, end| {
+    pattern(r"(?-u)\b(?i:bearer)[ \t+:=]+([A-Za-z0-9._~/\-][A-Za-z0-9._~+/\-]{11,}={0,2})", |text, start, end| {
         detect::is_token(&text[start..end])
     })
 });
 
 static CLUSTER: LazyLock<Pattern> = LazyLock::new(|| pattern(r"(?-u)([0-9](?:[ .\-]?[0-9])*)", |_, _, _| true));
 
-/// Everything that the rules find in `text`.
-pub(super) fn find(rules: &[Rule], text: &[u8]) -> Vec<Hit> {
+/// Everything that the rules find in the leaf `raw`.
+pub(super) fn find(rules: &[Rule], raw: &[u8]) -> Vec<Hit> {
+    let mut view = View::default();
+    view.decode(raw);
+    let text = view.text();
     let mut hits = Vec::new();
     for (rule, Rule { finder, .. }) in rules.iter().enumerate() {
         let pattern = match finder {
@@ -71,6 +75,9 @@ pub(super) fn find(rules: &[Rule], text: &[u8]) -> Vec<Hit> {
                 hits.push(Hit { start: m.start(), end: m.end(), rule });
             }
         }
+    }
+    for hit in &mut hits {
+        (hit.start, hit.end) = view.written(hit.start, hit.end);
     }
     super::engine::merge(&mut hits);
     hits

@@ -12,7 +12,7 @@ pub(super) const BLOCK: usize = 64;
 /// Places of one block at which detectors should look, one bit a byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Places {
-    /// An `@`, or the first byte of `eyJ`, of `bea` in any case, or of `\u`.
+    /// An `@`, or the first byte of `eyJ`, of `bea` in any case, of `\u`, or of `%` with a digit from 0 to 7.
     pub(super) marks: u64,
     /// The third dot of what could be an IPv4 address.
     pub(super) addresses: u64,
@@ -169,7 +169,7 @@ mod tests {
     fn finds_places_wherever_blocks_begin() {
         for shift in 0..200 {
             let pad = "x".repeat(shift);
-            assert_eq!(places(&format!("{pad}@ \\u0040"), |p| p.marks), [shift, shift + 2]);
+            assert_eq!(places(&format!("{pad}@ \\u0040 %40"), |p| p.marks), [shift, shift + 2, shift + 9]);
             assert_eq!(places(&format!("{pad} eyJ BeArer ey"), |p| p.marks), [shift + 1, shift + 5]);
             assert_eq!(places(&format!("{pad} 10.20.255.1"), |p| p.addresses), [shift + 10]);
             assert_eq!(places(&format!("{pad} 4111111111111"), |p| p.cards), [shift + 13]);

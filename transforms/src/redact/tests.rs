@@ -44,6 +44,8 @@ fn takes_values_out_of_text() {
         ("authorization=bearer%20abcDEF123456-._~+/x==;", "authorization=bearer%20[BEARER_TOKEN];"),
         ("BEARER: 0123456789abcdef\"", "BEARER: [BEARER_TOKEN]\""),
         ("Bearer:    +abcdefghijklm1234567890", "Bearer:    +[BEARER_TOKEN]"),
+        ("GET /u?mail=a%2Bb%40x.co.th&card=4111%201111%201111%201111", "GET /u?mail=[EMAIL]&card=[CREDIT_CARD]"),
+        ("to%3Afoo%2540bar.com%0Ax", "to%3A[EMAIL]%0Ax"),
         ("4111111111111111foo@bar.com4111111111111111", "[EMAIL][CREDIT_CARD]"),
     ] {
         assert_eq!(redacted(line), expected, "{line}");
@@ -289,7 +291,7 @@ fn pieces() -> impl Strategy<Value = String> {
     const JWT: &[&str] = &["eyJ", "eyJhbGciOiJI", ".eyJzdWIiOiI", ".", "abcdef", "-_", "A1", "=", " ", "e", "ey"];
     const BEARER: &[&str] =
         &["bearer", "Bearer ", "BEARER:", "%20", "=", " ", "+", "\t", "abcdefghijkl", "0123456789ab", "b", "be", "x", "/", ".", "bea"];
-    const OTHER: &[&str] = &["😀", "[EMAIL]", "(", "foo", "123-", "\"", "\n"];
+    const OTHER: &[&str] = &["%40", "%25", "%2e", "%0a", "\\u0040", "\\n", "😀", "[EMAIL]", "(", "foo", "123-", "\"", "\n"];
     let all = [EMAIL, IPV4, CARD, JWT, BEARER, OTHER].concat();
     let kinds = [EMAIL, IPV4, CARD, JWT, BEARER].map(|kind| proptest::sample::select(kind.to_vec()).boxed());
     let of =

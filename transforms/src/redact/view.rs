@@ -1,8 +1,9 @@
-//! The decoded view of a text with backslashes: what a reader at the end of all unpacking would see.
+//! The decoded view of a text with escapes: what a reader at the end of all unpacking would see.
 //!
-//! Logs hold JSON inside of JSON strings, so escapes come at several levels: `\n`, `\\n`, `\\\\u0040`. Detectors look at the
-//! view, in which each such sequence is the character that it stands for, and what they find is mapped back to the bytes
-//! that were written. A sequence is replaced as a whole or not at all, so what is valid JSON stays valid, at every level.
+//! Logs hold JSON inside of JSON strings, and addresses with other addresses in them, so escapes come at several levels:
+//! `\n`, `\\n`, `\\\\u0040`, `%40`, `%2540`. Detectors look at the view, in which each such sequence is the character that it
+//! stands for, and what they find is mapped back to the bytes that were written. A sequence is replaced as a whole or not at
+//! all, so what is valid JSON stays valid, at every level.
 
 /// A decoded text, and which written bytes each of its bytes comes from.
 #[derive(Default)]
@@ -25,13 +26,18 @@ impl View {
         (self.starts[start] as usize, after.map_or(last, |start| *start) as usize)
     }
 
+    /// Whether the view of `raw` could be another text.
+    pub(super) fn differs(raw: &[u8]) -> bool {
+        memchr::memchr2(b'\\', b'%', raw).is_some()
+    }
+
     /// Decodes `raw`.
     pub(super) fn decode(&mut self, raw: &[u8]) {
         self.text.clear();
         self.starts.clear();
         let mut at = 0;
         while at < raw.len() {
-            let plain = memchr::memchr(b'\\', &raw[at..]).unwrap_or(raw.len() - at);
+            let plain = memchr::memchr2(b'\\', b'%', &raw[at..]).unwrap_or(raw.len() - at);
             self.text.extend_from_slice(&raw[at..at + plain]);
             self.starts.extend(at as u32..(at + plain) as u32);
             at += plain;
@@ -42,24 +48,51 @@ impl View {
         self.starts.push(raw.len() as u32);
     }
 
-    /// Decodes the sequence at `at`, where a backslash stands; gives where the next one starts.
+    /// Decodes the sequence at `at`, where a backslash or `%` stands; gives where the next one starts.
     fn sequence(&mut self, raw: &[u8], at: usize) -> usize {
-        let slashes = slashes(raw, at);
-        let after = at + slashes;
-        let (c, end) = match raw.get(after) {
-            Some(b'n' | b'r' | b't' | b'b' | b'f') => ('\n', after + 1),
-            Some(&c @ (b'"' | b'/')) => (char::from(c), after + 1),
-            Some(b'u') => match unit(raw, after) {
-                Some(high) => character(raw, high, after + 5, slashes),
-                None => ('\\', after),
-            },
-            _ => ('\\', after),
-        };
+        let (c, end) = if raw[at] == b'%' { percent(raw, at) } else { backslash(raw, at) };
         let before = self.text.len();
         self.text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         self.starts.resize(self.starts.len() + self.text.len() - before, at as u32);
         end
     }
+}
+
+/// The character of the backslashes at `at` and what follows them, and where it ends.
+fn backslash(raw: &[u8], at: usize) -> (char, usize) {
+    let slashes = slashes(raw, at);
+    let after = at + slashes;
+    match raw.get(after) {
+        Some(b'n' | b'r' | b't' | b'b' | b'f') => ('\n', after + 1),
+        Some(&c @ (b'"' | b'/')) => (char::from(c), after + 1),
+        Some(b'u') => match unit(raw, after) {
+            Some(high) => character(raw, high, after + 5, slashes),
+            None => ('\\', after),
+        },
+        _ => ('\\', after),
+    }
+}
+
+/// The character of the percent-encoding (RFC 3986, section 2.1) at `at`, and where it ends.
+///
+/// An encoded `%` before two digits is an encoding encoded again. Only ASCII is decoded: letters of other scripts stay as
+/// they are, and what is made of `%`, digits and letters is a part of a mail address anyway.
+fn percent(raw: &[u8], at: usize) -> (char, usize) {
+    let mut after = at + 1;
+    while raw[after..].starts_with(b"25") && byte(raw, after + 2).is_some() {
+        after += 2;
+    }
+    match byte(raw, after) {
+        Some(b'\n' | b'\r' | b'\t') => ('\n', after + 2),
+        Some(c @ b' '..=b'~') => (char::from(c), after + 2),
+        _ => ('%', at + 1),
+    }
+}
+
+/// The number that two hexadecimal digits at `at` make.
+fn byte(raw: &[u8], at: usize) -> Option<u8> {
+    let digits = raw.get(at..at + 2)?;
+    digits.iter().try_fold(0, |number, digit| Some(number << 4 | (*digit as char).to_digit(16)? as u8))
 }
 
 /// The number of backslashes at `at`.
@@ -114,6 +147,8 @@ mod tests {
             (r"\u00e9\u004", "é\\u004"),
             (r"C:\\dir \\x \", "C:\\dir \\x \\"),
             (r"\u", "\\u"),
+            ("a%40b%2540c%252540d%2f%2F%0a", "a@b@c@d//\n"),
+            ("100% %4 %zz %00 %e9 %25 %", "100% %4 %zz %00 %e9 % %"),
         ] {
             assert_eq!(decoded(raw), expected, "{raw}");
         }
@@ -138,7 +173,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decodes_any_text_to_utf8_and_maps_all_of_it(raw in r#"([\\unt"/ad08é]|\\u00[0-9a-f]{2}|.){0,40}"#) {
+        fn decodes_any_text_to_utf8_and_maps_all_of_it(raw in r#"([\\unt"/ad0258é%]|\\u00[0-9a-f]{2}|.){0,40}"#) {
             let mut view = View::default();
             view.decode(raw.as_bytes());
             prop_assert!(std::str::from_utf8(view.text()).is_ok());

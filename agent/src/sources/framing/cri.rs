@@ -24,8 +24,8 @@ impl Split for Cri {
 
 #[inline]
 fn header(line: &[u8], start: usize) -> Option<Line> {
-    let time_len = match line.get(USUAL_TIME_BYTES) {
-        Some(b' ') => USUAL_TIME_BYTES,
+    let time_len = match line.get(USUAL_TIME_BYTES - 1..=USUAL_TIME_BYTES) {
+        Some(b"Z ") => USUAL_TIME_BYTES,
         _ => memchr(b' ', &line[..line.len().min(MAX_TIME_BYTES + 1)])?,
     };
     if !is_time(&line[..time_len]) {
@@ -98,6 +98,7 @@ mod tests {
             ("2026-03-10T15:48:15.217676062+08:00 stdout F off", Some((Output::Stdout, false, "off"))),
             ("2026-03-10T15:48:15.21-03:30 stdout F short", Some((Output::Stdout, false, "short"))),
             ("2026-03-10T15:48:15Z stdout F no fraction", Some((Output::Stdout, false, "no fraction"))),
+            ("2026-03-10T15:48:15Z stdout F  indented", Some((Output::Stdout, false, " indented"))),
             ("2026-03-10T15:48:15.217676062Z stdout F ", Some((Output::Stdout, false, ""))),
             ("2026-03-10T15:48:15.217676062Z stdout F", Some((Output::Stdout, false, ""))),
             ("2026-03-10T15:48:15.217676062Z stdout F  two", Some((Output::Stdout, false, " two"))),

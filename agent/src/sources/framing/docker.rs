@@ -57,9 +57,12 @@ fn strip_escape(text: &[u8], letter: u8) -> Option<usize> {
 mod tests {
     use super::*;
 
+    /// Line, then stream, partial and message; `None` where the line is not of the form.
+    type Case = (&'static str, Option<(Output, bool, &'static str)>);
+
     #[test]
     fn lines_as_docker_writes_them_and_as_it_should_not() {
-        let cases: &[(&str, Option<(Output, bool, &str)>)] = &[
+        let cases: &[Case] = &[
             (r#"{"log":"hello\n","stream":"stdout","time":"2026-03-10T15:48:15.2Z"}"#, Some((Output::Stdout, false, "hello"))),
             (r#"{"log":"half","stream":"stderr","time":"2026-03-10T15:48:15.2Z"}"#, Some((Output::Stderr, true, "half"))),
             (r#"{"log":"a \"b\"\t\r\n","stream":"stdout","time":"t"}"#, Some((Output::Stdout, false, r#"a \"b\"\t"#))),

@@ -1,5 +1,7 @@
 //! One generation of a log: an open file, who it is, and how far it has been read.
 
+mod begin;
+
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
@@ -8,37 +10,23 @@ use std::sync::Arc;
 use memchr::{memchr, memrchr};
 use skidder_pipeline::batch::Batch;
 use skidder_pipeline::edge::Nanos;
-use skidder_pipeline::position::{FileKey, MARKER_BYTES, Range, RangeSet, marker};
+use skidder_pipeline::position::{FileKey, MARKER_BYTES, Range, marker};
 use skidder_pipeline::shared::Shared;
 use skidder_pipeline::source::{Chunk, SinkSet};
 
 use super::super::assemble::{Block, assemble, constants};
-use super::super::framing::{Framing, first_line};
-use super::super::identity::{ContainerRun, Facts, MAX_HEAD_BYTES, marker_before, read_full, still_holds};
+use super::super::framing::Framing;
+use super::super::identity::{ContainerRun, Facts, marker_before, read_full};
 use super::super::join::Joiner;
 use super::Env;
-use super::held::{HeldBy, intersection};
+use super::discover::Place;
+use begin::Known;
+pub(super) use begin::Memory;
 
 /// How much is looked through for the end of a long line in one turn: some milliseconds.
 const MAX_SCAN_BYTES: u64 = 4 * 1024 * 1024;
 /// What a line may have beside its message and still get the whole of `max_record_bytes` for that.
 const MAX_HEADER_BYTES: usize = 4 * 1024;
-
-/// Where a generation stands in its chain: by restart, then rotated ones by the time in their name, the live one last.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Place {
-    pub restart: u32,
-    pub age: Age,
-}
-
-/// Whether a log has been rotated away.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Age {
-    /// Rotated, with the suffix that tells when.
-    Rotated(String),
-    /// Being written.
-    Live,
-}
 
 /// What a turn at a generation came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,24 +74,6 @@ pub(super) struct Generation {
     lost: u64,
 }
 
-/// What is known of a generation once its first line is.
-struct Known {
-    key: FileKey,
-    held: HeldBy,
-    framing: Framing,
-}
-
-/// What a generation that was closed is remembered by, to go on where it stood should it be opened again.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Memory {
-    pub size: u64,
-    pub modified: i64,
-    key: FileKey,
-    cursor: u64,
-    marker: Option<u64>,
-    framing: Framing,
-}
-
 impl Generation {
     pub(super) fn new(file: File, facts: Facts, path: PathBuf, place: Place, shared: Arc<Shared>, now: Nanos) -> Generation {
         Generation {
@@ -126,31 +96,6 @@ impl Generation {
             failing: false,
             lost: 0,
         }
-    }
-
-    /// Goes on where an earlier opening of the same file ended, if the file is still what it was.
-    pub(super) fn resume(&mut self, memory: &Memory) {
-        let same = self.facts.size >= memory.cursor
-            && (memory.marker.is_none() || matches!(marker_before(&self.file, memory.cursor), Ok(marker) if marker == memory.marker));
-        if same {
-            self.known = Some(Known { key: memory.key, held: HeldBy::default(), framing: memory.framing });
-            (self.cursor, self.marker) = (memory.cursor, memory.marker);
-        } else {
-            self.former.push(memory.key);
-        }
-    }
-
-    /// What to remember when it is closed.
-    pub(super) fn memory(&self) -> Option<Memory> {
-        let known = self.known.as_ref()?;
-        Some(Memory {
-            size: self.facts.size,
-            modified: self.facts.modified,
-            key: known.key,
-            cursor: self.cursor,
-            marker: self.marker,
-            framing: known.framing,
-        })
     }
 
     /// Its key, once that is known.
@@ -380,81 +325,6 @@ impl Generation {
         env.stats.records.add(chunk.batch.len() as u64);
         (chunk.needs, chunk.bytes_read) = (needs, taken);
         if chunk.batch.is_empty() && chunk.covers.is_empty() { Step::Moved } else { Step::Chunk }
-    }
-
-    /// Finds out who the file is and where to begin. Says whether that is known: not before its first line is complete.
-    fn identify(&mut self, env: &Env, take_open: bool) -> io::Result<bool> {
-        if self.facts.size == 0 {
-            return Ok(false);
-        }
-        let mut head = vec![0; MAX_HEAD_BYTES.min(usize::try_from(self.facts.size).unwrap_or(MAX_HEAD_BYTES))];
-        let read = read_full(&self.file, &mut head, 0)?;
-        head.truncate(read);
-        let first = match first_line(&head) {
-            Some(first) => first,
-            None if head.len() == MAX_HEAD_BYTES || take_open && !head.is_empty() => &head,
-            None => return Ok(false),
-        };
-        let (size, file, former) = (self.facts.size, &self.file, &self.former);
-        let fits = |key: &FileKey| -> io::Result<bool> {
-            Ok(!former.contains(key) && still_holds(file, size, env.held.held(key).iter().map(|(_, set)| set))?)
-        };
-        let key = match &self.run {
-            Some(run) => {
-                let mut variant = 0;
-                while !fits(&run.key(&head, variant))? {
-                    variant += 1;
-                }
-                run.key(&head, variant)
-            }
-            None => env.identify(&self.facts, &self.path, &head, fits)?,
-        };
-        let held = self.begin(env, key)?;
-        self.known = Some(Known { key, held, framing: env.format.decide(first) });
-        Ok(true)
-    }
-
-    /// Decides where reading begins, given what the sinks hold, and notes what they should be told.
-    fn begin(&mut self, env: &Env, key: FileKey) -> io::Result<HeldBy> {
-        let mut held: Vec<(usize, RangeSet)> = env.held.held(&key);
-        held.retain(|(sink, set)| env.sinks.contains(*sink) && !set.is_empty());
-        let holding = held.iter().fold(SinkSet::default(), |all, (sink, _)| all.or(SinkSet::only(*sink)));
-        let mut told = Vec::new();
-        if held.is_empty() && self.from_end && self.facts.size > 0 {
-            let mut set = RangeSet::default();
-            set.insert(0, self.facts.size, marker_before(&self.file, self.facts.size)?.unwrap_or_default());
-            told.push((env.sinks, set));
-        }
-        // A sink that is new starts where the others are.
-        let new = env.new_sinks.and(env.sinks).without(holding);
-        if !held.is_empty() && !new.is_empty() {
-            let set = intersection(held.iter().map(|(_, set)| set));
-            if !set.is_empty() {
-                told.push((new, set));
-            }
-        }
-        let mut by = HeldBy::default();
-        for (sink, set) in held {
-            by.add(SinkSet::only(sink), set);
-        }
-        for (sinks, set) in told {
-            let range = |h: &skidder_pipeline::position::Held| Range { file: key, start: h.start, end: h.end, marker: h.marker };
-            self.announcements.push((sinks, set.stretches().iter().map(range).collect()));
-            by.add(sinks, set);
-        }
-        self.cursor = by.low_mark(env.sinks);
-        Ok(by)
-    }
-
-    /// Begins anew with a file that was cut or written over. Says how many bytes are known to be lost.
-    pub(super) fn restart(&mut self, now: Nanos) -> u64 {
-        if let Some(known) = self.known.take() {
-            self.former.push(known.key);
-        }
-        (self.cursor, self.tried, self.scanned, self.marker, self.from_end) = (0, 0, 0, None, false);
-        self.announcements.clear();
-        self.refresh(now);
-        std::mem::take(&mut self.lost)
     }
 }
 

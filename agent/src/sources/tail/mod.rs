@@ -4,6 +4,7 @@
 //! end, and read oldest first. Discovery (what there is, by a source's own rules) is handed in. Streams with something to
 //! read take turns by bytes; the others are asked for growth at intervals that double from 50 ms to 2 s.
 
+mod discover;
 mod generation;
 mod held;
 pub(crate) mod open;
@@ -12,7 +13,6 @@ mod watch;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,8 +26,8 @@ use skidder_pipeline::stats::SourceStats;
 
 use super::assemble::Rules;
 use super::framing::Format;
-use super::identity::{ContainerRun, Facts, Registry};
-pub(crate) use generation::{Age, Place};
+use super::identity::{Facts, Registry};
+pub(crate) use discover::{Age, Discover, Entry, Listing, Place};
 use generation::{Generation, Memory};
 use open::Refusal;
 use stream::{Stream, Turn};
@@ -50,57 +50,6 @@ const MAX_MEMORIES: usize = 50_000;
 const MAX_TURNS: usize = 256;
 /// How many paths are remembered as warned of.
 const MAX_WARNED: usize = 10_000;
-
-/// What a source's own rules find.
-pub(crate) trait Discover: Send {
-    /// Lists all units, or, where `changed` names directories, those that may be affected; notes in `listing` what it finds.
-    fn scan(&mut self, changed: Option<&HashSet<PathBuf>>, listing: &mut Listing);
-
-    /// Opens a file that a scan found.
-    fn open(&self, entry: &Entry) -> Result<(File, Facts), Refusal>;
-
-    /// Says that a file of `unit` could not be opened, so that the next scan must list it whatever its state.
-    fn look_again(&mut self, unit: &Path) {
-        let _ = unit;
-    }
-
-    /// What is the same for all records of a file, and the container's run that wrote it.
-    fn describe(&self, entry: &Entry) -> (Arc<Shared>, Option<ContainerRun>);
-}
-
-/// What a scan found.
-#[derive(Default, Debug)]
-pub(crate) struct Listing {
-    /// The units that were looked at, with their files, oldest first.
-    pub units: Vec<(PathBuf, Vec<Entry>)>,
-    /// Directories to watch.
-    pub dirs: Vec<PathBuf>,
-    /// Units that are there no more.
-    pub gone: Vec<PathBuf>,
-    /// Paths that are not read, with why, to be reported once each.
-    pub refused: Vec<(PathBuf, String)>,
-}
-
-/// One file of a unit.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Entry {
-    pub path: PathBuf,
-    pub place: Place,
-    pub dev: u64,
-    pub ino: u64,
-    pub size: u64,
-    /// When it was last written, in nanoseconds since 1970.
-    pub modified: i64,
-}
-
-impl Entry {
-    /// The entry of a file that a listing found.
-    pub(crate) fn new(path: PathBuf, place: Place, metadata: &std::fs::Metadata) -> Entry {
-        use std::os::unix::fs::MetadataExt;
-        let modified = nanos(metadata.mtime(), metadata.mtime_nsec());
-        Entry { path, place, dev: metadata.dev(), ino: metadata.ino(), size: metadata.size(), modified }
-    }
-}
 
 /// What all streams of a source share.
 pub(crate) struct Env {
@@ -215,6 +164,9 @@ impl Tailer {
         // What came into a directory between its listing and its watch is seen by listing it again.
         if unwatched {
             self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
+        }
+        if !self.scanned && listing.units.is_empty() {
+            tracing::warn!(source = %self.env.name, "there is no log to read yet");
         }
         self.apply(listing, now);
         self.scanned = true;

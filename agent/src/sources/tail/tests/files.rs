@@ -211,7 +211,10 @@ fn covered_by_sink(rig: &Rig) -> Vec<(u64, u64)> {
 fn the_format_is_that_of_the_first_line_for_good() {
     let mut rig = Rig::new();
     rig.append("cri.log", cri("stderr", "F", "x") + "{\"log\":\"no\\n\"}\n");
-    rig.append("docker.log", "{\"log\":\"1\",\"stream\":\"stdout\",\"time\":\"t\"}\n{\"log\":\"2\\n\",\"stream\":\"stdout\",\"time\":\"t\"}\nbad\n");
+    rig.append(
+        "docker.log",
+        "{\"log\":\"1\",\"stream\":\"stdout\",\"time\":\"t\"}\n{\"log\":\"2\\n\",\"stream\":\"stdout\",\"time\":\"t\"}\nbad\n",
+    );
     rig.append("raw.log", "raw\n".to_owned() + &cri("stderr", "F", "x"));
     rig.start(LOGS);
     let mut texts = rig.texts();
@@ -219,7 +222,14 @@ fn the_format_is_that_of_the_first_line_for_good() {
     let raw_cri = cri("stderr", "F", "x").trim_end().to_owned();
     assert_eq!(
         texts,
-        [raw_cri, "bad parse_error=docker".into(), "raw".into(), "stderr:x".into(), "stdout:12".into(), "{\"log\":\"no\\n\"} parse_error=cri".into()]
+        [
+            raw_cri,
+            "bad parse_error=docker".into(),
+            "raw".into(),
+            "stderr:x".into(),
+            "stdout:12".into(),
+            "{\"log\":\"no\\n\"} parse_error=cri".into()
+        ]
     );
     assert_eq!(rig.stats.malformed.get(), 2);
     // The decision is the same where reading begins in the middle.
@@ -257,7 +267,8 @@ fn a_new_sink_starts_where_the_others_are_and_one_that_holds_nothing_with_the_fi
     rig.start(LOGS);
     let chunks = rig.drain();
     let for_sink = |sink: usize| -> Vec<&str> {
-        let mut texts: Vec<&str> = chunks.iter().filter(|got| got.needs.contains(sink)).flat_map(|got| got.records.iter().map(|r| &*r.2)).collect();
+        let mut texts: Vec<&str> =
+            chunks.iter().filter(|got| got.needs.contains(sink)).flat_map(|got| got.records.iter().map(|r| &*r.2)).collect();
         texts.sort_unstable();
         texts
     };
@@ -291,7 +302,7 @@ fn an_unreadable_file_is_reported_once_and_read_when_it_can_be() {
     use std::os::unix::fs::PermissionsExt;
     let mut rig = Rig::new();
     rig.append("a.log", "1\n");
-    fs::set_permissions(rig.path("a.log"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(rig.path("a.log"), fs::Permissions::from_mode(0o000)).unwrap();
     if fs::File::open(rig.path("a.log")).is_ok() {
         return; // Root reads everything.
     }

@@ -157,4 +157,46 @@ proptest! {
             prop_assert_eq!(&seen, &expected, "sink {}", sink);
         }
     }
+
+    /// Records that were given out because their time was over are never joined again in another way: whatever each sink
+    /// holds of them, it gets each line once. Here records of the same lines differ from life to life, so lines are counted.
+    #[test]
+    fn lines_given_out_early_come_once(
+        lives in prop::collection::vec(
+            (prop::collection::vec((prop::collection::vec(any::<bool>(), 0..5), any::<bool>()), 1..6), any::<u64>()), 1..6
+        ),
+    ) {
+        const CONFIG: &str = "type = \"file\"\ninclude = [\"a.log\"]\nmultiline = { mode = \"indent\", timeout_ms = 500 }\n";
+        let mut rig = Rig::new();
+        rig.sinks = SinkSet::first(2);
+        let mut delivered: [Vec<u32>; 2] = Default::default();
+        let (mut written, mut kept) = (0, 0_u64);
+        for (steps, seed) in lives.into_iter().chain([(vec![(vec![true], true)], u64::MAX)]) {
+            rig.start(CONFIG);
+            let mut chunks = Vec::new();
+            for (lines, wait) in steps {
+                for indented in lines {
+                    rig.append("a.log", format!("{}{written}\n", if indented { " " } else { "" }));
+                    written += 1;
+                }
+                for _ in 0..if wait { 30 } else { 3 } {
+                    rig.now = rig.now.after(Duration::from_millis(100));
+                    chunks.extend(rig.drain());
+                }
+            }
+            kept ^= seed;
+            for (number, chunk) in chunks.iter().enumerate() {
+                let sinks = SinkSet(if seed == u64::MAX { 3 } else { kept.rotate_left(number as u32 * 7) & 3 }).and(chunk.needs);
+                rig.held.hold(sinks, &chunk.covers);
+                for (_, lines) in delivered.iter_mut().enumerate().filter(|(sink, _)| sinks.contains(*sink)) {
+                    let texts = chunk.records.iter().flat_map(|(_, _, text)| text.split('\n'));
+                    lines.extend(texts.map(|line| line.trim_start().parse::<u32>().unwrap()));
+                }
+            }
+        }
+        for mut lines in delivered {
+            lines.sort_unstable();
+            prop_assert_eq!(lines, (0..written).collect::<Vec<_>>());
+        }
+    }
 }

@@ -1,0 +1,79 @@
+//! What there is to read: found by a source's own rules, handed to the tailing.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use skidder_pipeline::shared::Shared;
+
+use super::super::identity::{ContainerRun, Facts};
+use super::nanos;
+use super::open::Refusal;
+
+/// What a source's own rules find.
+pub(crate) trait Discover: Send {
+    /// Lists all units, or, where `changed` names directories, those that may be affected; notes in `listing` what it finds.
+    fn scan(&mut self, changed: Option<&HashSet<PathBuf>>, listing: &mut Listing);
+
+    /// Opens a file that a scan found.
+    fn open(&self, entry: &Entry) -> Result<(File, Facts), Refusal>;
+
+    /// Says that a file of `unit` could not be opened, so that the next scan must list it whatever its state.
+    fn look_again(&mut self, unit: &Path) {
+        let _ = unit;
+    }
+
+    /// What is the same for all records of a file, and the container's run that wrote it.
+    fn describe(&self, entry: &Entry) -> (Arc<Shared>, Option<ContainerRun>);
+}
+
+/// What a scan found.
+#[derive(Default, Debug)]
+pub(crate) struct Listing {
+    /// The units that were looked at, with their files, oldest first.
+    pub units: Vec<(PathBuf, Vec<Entry>)>,
+    /// Directories to watch.
+    pub dirs: Vec<PathBuf>,
+    /// Units that are there no more.
+    pub gone: Vec<PathBuf>,
+    /// Paths that are not read, with why, to be reported once each.
+    pub refused: Vec<(PathBuf, String)>,
+}
+
+/// One file of a unit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    pub path: PathBuf,
+    pub place: Place,
+    pub dev: u64,
+    pub ino: u64,
+    pub size: u64,
+    /// When it was last written, in nanoseconds since 1970.
+    pub modified: i64,
+}
+
+impl Entry {
+    /// The entry of a file that a listing found.
+    pub(crate) fn new(path: PathBuf, place: Place, metadata: &std::fs::Metadata) -> Entry {
+        let modified = nanos(metadata.mtime(), metadata.mtime_nsec());
+        Entry { path, place, dev: metadata.dev(), ino: metadata.ino(), size: metadata.size(), modified }
+    }
+}
+
+/// Where a generation stands in its chain: by restart, then rotated ones by the time in their name, the live one last.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Place {
+    pub restart: u32,
+    pub age: Age,
+}
+
+/// Whether a log has been rotated away.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Age {
+    /// Rotated, with the suffix that tells when.
+    Rotated(String),
+    /// Being written.
+    Live,
+}

@@ -1,0 +1,133 @@
+//! Who a generation is, and where its reading begins: at the first sight, after a pause, and when its content was replaced.
+
+use std::io;
+
+use skidder_pipeline::edge::Nanos;
+use skidder_pipeline::position::{FileKey, Held, Range, RangeSet};
+use skidder_pipeline::source::SinkSet;
+
+use super::super::super::framing::{Framing, first_line};
+use super::super::super::identity::{MAX_HEAD_BYTES, marker_before, read_full, still_holds};
+use super::super::Env;
+use super::super::held::{HeldBy, intersection};
+use super::Generation;
+
+/// What is known of a generation once its first line is.
+pub(super) struct Known {
+    pub key: FileKey,
+    pub held: HeldBy,
+    pub framing: Framing,
+}
+
+/// What a generation that was closed is remembered by, to go on where it stood should it be opened again.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Memory {
+    pub size: u64,
+    pub modified: i64,
+    key: FileKey,
+    cursor: u64,
+    marker: Option<u64>,
+    framing: Framing,
+}
+
+impl Generation {
+    /// Goes on where an earlier opening of the same file ended, if the file is still what it was.
+    pub(in super::super) fn resume(&mut self, memory: &Memory) {
+        let same = self.facts.size >= memory.cursor
+            && (memory.marker.is_none() || matches!(marker_before(&self.file, memory.cursor), Ok(marker) if marker == memory.marker));
+        if same {
+            self.known = Some(Known { key: memory.key, held: HeldBy::default(), framing: memory.framing });
+            (self.cursor, self.marker) = (memory.cursor, memory.marker);
+        } else {
+            self.former.push(memory.key);
+        }
+    }
+
+    /// What to remember when it is closed.
+    pub(in super::super) fn memory(&self) -> Option<Memory> {
+        let known = self.known.as_ref()?;
+        Some(Memory {
+            size: self.facts.size,
+            modified: self.facts.modified,
+            key: known.key,
+            cursor: self.cursor,
+            marker: self.marker,
+            framing: known.framing,
+        })
+    }
+
+    /// Finds out who the file is and where to begin. Says whether that is known: not before its first line is complete.
+    pub(super) fn identify(&mut self, env: &Env, take_open: bool) -> io::Result<bool> {
+        if self.facts.size == 0 {
+            return Ok(false);
+        }
+        let mut head = vec![0; MAX_HEAD_BYTES.min(usize::try_from(self.facts.size).unwrap_or(MAX_HEAD_BYTES))];
+        let read = read_full(&self.file, &mut head, 0)?;
+        head.truncate(read);
+        let first = match first_line(&head) {
+            Some(first) => first,
+            None if head.len() == MAX_HEAD_BYTES || take_open && !head.is_empty() => &head,
+            None => return Ok(false),
+        };
+        let (size, file, former) = (self.facts.size, &self.file, &self.former);
+        let fits = |key: &FileKey| -> io::Result<bool> {
+            Ok(!former.contains(key) && still_holds(file, size, env.held.held(key).iter().map(|(_, set)| set))?)
+        };
+        let key = match &self.run {
+            Some(run) => {
+                let mut variant = 0;
+                while !fits(&run.key(&head, variant))? {
+                    variant += 1;
+                }
+                run.key(&head, variant)
+            }
+            None => env.identify(&self.facts, &self.path, &head, fits)?,
+        };
+        let held = self.begin(env, key)?;
+        self.known = Some(Known { key, held, framing: env.format.decide(first) });
+        Ok(true)
+    }
+
+    /// Decides where reading begins, given what the sinks hold, and notes what they should be told.
+    fn begin(&mut self, env: &Env, key: FileKey) -> io::Result<HeldBy> {
+        let mut held: Vec<(usize, RangeSet)> = env.held.held(&key);
+        held.retain(|(sink, set)| env.sinks.contains(*sink) && !set.is_empty());
+        let holding = held.iter().fold(SinkSet::default(), |all, (sink, _)| all.or(SinkSet::only(*sink)));
+        let mut told = Vec::new();
+        if held.is_empty() && self.from_end && self.facts.size > 0 {
+            let mut set = RangeSet::default();
+            set.insert(0, self.facts.size, marker_before(&self.file, self.facts.size)?.unwrap_or_default());
+            told.push((env.sinks, set));
+        }
+        // A sink that is new starts where the others are.
+        let new = env.new_sinks.and(env.sinks).without(holding);
+        if !held.is_empty() && !new.is_empty() {
+            let set = intersection(held.iter().map(|(_, set)| set));
+            if !set.is_empty() {
+                told.push((new, set));
+            }
+        }
+        let mut by = HeldBy::default();
+        for (sink, set) in held {
+            by.add(SinkSet::only(sink), set);
+        }
+        for (sinks, set) in told {
+            let range = |h: &Held| Range { file: key, start: h.start, end: h.end, marker: h.marker };
+            self.announcements.push((sinks, set.stretches().iter().map(range).collect()));
+            by.add(sinks, set);
+        }
+        self.cursor = by.low_mark(env.sinks);
+        Ok(by)
+    }
+
+    /// Begins anew with a file that was cut or written over. Says how many bytes are known to be lost.
+    pub(in super::super) fn restart(&mut self, now: Nanos) -> u64 {
+        if let Some(known) = self.known.take() {
+            self.former.push(known.key);
+        }
+        (self.cursor, self.tried, self.scanned, self.marker, self.from_end) = (0, 0, 0, None, false);
+        self.announcements.clear();
+        self.refresh(now);
+        std::mem::take(&mut self.lost)
+    }
+}
