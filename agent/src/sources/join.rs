@@ -228,6 +228,13 @@ impl Joiner {
         any
     }
 
+    /// Goes on for `sinks` alone: what is open is not for the others any more.
+    pub(crate) fn restrict(&mut self, sinks: SinkSet) {
+        for open in self.partial.iter_mut().chain(&mut self.lines).flatten().map(Box::as_mut).chain(&mut self.ready) {
+            open.needs = open.needs.and(sinks);
+        }
+    }
+
     /// Gives up the open records of the files that `of` names: nothing that could complete them will come. `marked` says
     /// that records of several lines, too, are known to lack their end.
     pub(crate) fn give_up(&mut self, marked: bool, of: impl Fn(&FileKey) -> bool) {

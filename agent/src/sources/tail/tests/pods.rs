@@ -179,4 +179,8 @@ fn a_root_that_comes_later_is_read() {
     assert_eq!(rig.stats.failed_files.get(), 1);
     rig.append(LOG, cri_first(1, "x"));
     assert_eq!(rig.pass(12), ["stdout:x"]);
+    // And one that is put in its place.
+    fs::rename(rig.path("pods"), rig.path("old")).unwrap();
+    rig.append(LOG, cri_first(2, "y"));
+    assert_eq!(rig.pass(12), ["stdout:y"]);
 }
