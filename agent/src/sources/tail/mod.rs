@@ -165,7 +165,9 @@ impl Tailer {
                     }
                 }
                 // What still has a name is found by it.
-                Err(error) => tracing::warn!(source = %self.env.name, path = %generation.path.display(), %error, "cannot hold a log open for a sink that fell behind"),
+                Err(error) => {
+                    tracing::warn!(source = %self.env.name, path = %generation.path.display(), %error, "cannot hold a log open for a sink that fell behind")
+                }
             }
         }
         if let Some(mut own) = self.streams[index].take() {

@@ -46,7 +46,7 @@ impl Generation {
     /// The same file held open once more, to be read by `env`'s sinks from where they stand.
     pub(in super::super) fn fork(&self, env: &Env) -> io::Result<Generation> {
         let file = self.file.try_clone()?;
-        let mut fork = Generation::new(file, self.facts.clone(), self.path.clone(), self.place.clone(), self.shared.clone(), self.grown);
+        let mut fork = Generation::new(file, self.facts, self.path.clone(), self.place.clone(), self.shared.clone(), self.grown);
         (fork.run, fork.former, fork.unlisted) = (self.run.clone(), self.former.clone(), self.unlisted);
         match &self.known {
             Some(known) => {
