@@ -28,6 +28,7 @@ inputs = ["parse"]
 endpoints = ["{url}"]
 mode = "bulk"
 index = "logs"
+request.retry_max_duration_secs = 1
 buffer.max_size = "1MiB"
 batch.max_bytes = 500000
 [sinks.files]
