@@ -178,7 +178,8 @@ fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_
             held: held.clone(),
             stats,
             clock: around.clock.clone(),
-            state_dir: around.state.dir().join(format!("source-{}", named.name)),
+            // One for all, so that a source that is renamed goes on where it stood.
+            state_dir: around.state.dir().join("sources"),
             epoch: around.state.epoch(),
             once: around.once,
             wake: Arc::new(move || control.wake()),

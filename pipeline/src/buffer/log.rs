@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | 4 | `SKPR` |
 //! | 4 | 4 | length *p* of the payload, a multiple of 8 |
-//! | 8 | 1 | what it is: 1 settled, 2 forgotten; others are skipped |
+//! | 8 | 1 | what it is: 1 settled, 2 forgotten, 3 synced; others are skipped |
 //! | 9 | 3 | 0 |
 //! | 12 | 4 | salted checksum of the 12 bytes before and the payload |
 //! | 16 | *p* | payload |
@@ -26,6 +26,9 @@
 //! A record about no frame whose two numbers are not 0 says that the buffer was opened, and gives numbers from that one on.
 //!
 //! *Forgotten*: the key, 16 bytes, of a file that is gone; what was held of it by earlier records no longer counts.
+//!
+//! *Synced*: number of the first frame 8, one past the number of the last 8. These frames were on the disk for good when
+//! this was written, so that no crash can have torn them, and opening need not read their bodies.
 
 use std::ops::Range as Indices;
 
@@ -37,6 +40,7 @@ const MAGIC: [u8; 4] = *b"SKPR";
 const HEAD_BYTES: usize = 16;
 const SETTLED: u8 = 1;
 const FORGOTTEN: u8 = 2;
+const SYNCED: u8 = 3;
 const RANGE_BYTES: usize = 40;
 
 /// One record.
@@ -44,6 +48,7 @@ const RANGE_BYTES: usize = 40;
 pub(super) enum Record {
     Settled { seqs: Indices<u64>, ranges: Vec<Range>, notes: Vec<Note> },
     Forgotten(FileKey),
+    Synced(Indices<u64>),
 }
 
 /// What was found wrong in reading.
@@ -77,6 +82,14 @@ pub(super) fn encode_settled(seqs: Indices<u64>, ranges: &[Range], notes: &[Note
 /// Appends a record of what is forgotten.
 pub(super) fn encode_forgotten(file: &FileKey, salt: Salt, out: &mut Vec<u8>) {
     encode(FORGOTTEN, salt, out, |out| out.extend_from_slice(&file.0));
+}
+
+/// Appends a record of frames that are on the disk for good.
+pub(super) fn encode_synced(seqs: &Indices<u64>, salt: Salt, out: &mut Vec<u8>) {
+    encode(SYNCED, salt, out, |out| {
+        out.extend_from_slice(&seqs.start.to_le_bytes());
+        out.extend_from_slice(&seqs.end.to_le_bytes());
+    });
 }
 
 fn encode(kind: u8, salt: Salt, out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) {
@@ -125,6 +138,10 @@ fn payload(kind: u8, bytes: &[u8]) -> Option<Record> {
     match kind {
         SETTLED => settled(bytes),
         FORGOTTEN => Some(Record::Forgotten(FileKey(*bytes.first_chunk()?))),
+        SYNCED => {
+            let seqs = bytes.get(..16)?;
+            Some(Record::Synced(u64_at(seqs, 0)..u64_at(seqs, 8)))
+        }
         _ => None,
     }
 }
@@ -157,6 +174,7 @@ mod tests {
             Record::Settled { seqs: 0..0, ranges: vec![range, range], notes: vec![note("a/b.log", b"123456789"), note("", b"")] },
             Record::Forgotten(FileKey([7; 16])),
             Record::Settled { seqs: 9..12, ranges: vec![range], notes: vec![note("k", b"")] },
+            Record::Synced(3..12),
         ]
     }
 
@@ -166,6 +184,7 @@ mod tests {
             match record {
                 Record::Settled { seqs, ranges, notes } => encode_settled(seqs, &ranges, &notes, salt, &mut bytes),
                 Record::Forgotten(file) => encode_forgotten(&file, salt, &mut bytes),
+                Record::Synced(seqs) => encode_synced(&seqs, salt, &mut bytes),
             }
             ends.push(bytes.len());
         }
@@ -200,7 +219,7 @@ mod tests {
             left.remove(hit);
             let (found, flaws) = decoded(&bytes, salt);
             assert_eq!(found, left, "bit {bit}");
-            assert_eq!(flaws.damaged, hit < 3);
+            assert_eq!(flaws.damaged, hit + 1 < records().len());
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
     }

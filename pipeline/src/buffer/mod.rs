@@ -51,7 +51,10 @@
 //!
 //! **Damage.** A frame that fails its checksum is copied to the quarantine, counted (to the record where its header is
 //! whole) and skipped; the next is found by its aligned magic and checksum. The ranges of its group are not held, so
-//! that they are read again if their source still exists; the other frames of the group are delivered. Behind the last
+//! that they are read again if their source still exists; the other frames of the group are delivered. The bodies of frames
+//! that the log says are synced are not read at the opening, so that a full buffer opens fast: no crash can have torn
+//! them. Should the disk have damaged one, it is found when it is read to be sent, counted and put aside then, and its
+//! ranges are read again at the next opening. Behind the last
 //! valid frame of the last segment there is no telling damage from a write that never finished, and it is cut as that:
 //! once, since every opening begins a new segment and says so in the log.
 //!

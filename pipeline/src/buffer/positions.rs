@@ -68,6 +68,8 @@ pub(super) struct Positions {
     pub floor: u64,
     /// Frames that are settled. May hold numbers of segments long gone; those below all segments as one stretch.
     pub settled: SeqSet,
+    /// Frames that were synced, so that no crash can have torn them. May hold numbers of segments long gone too.
+    pub synced: SeqSet,
     /// What is held because of that.
     pub held: Held,
     notes: BTreeMap<String, (u64, Vec<u8>)>,
@@ -102,6 +104,7 @@ impl Positions {
             retry_at: None,
             floor: 1,
             settled: SeqSet::default(),
+            synced: SeqSet::default(),
             held: Held::new(),
             notes: BTreeMap::new(),
             notes_written: 0,
@@ -143,7 +146,8 @@ impl Positions {
             quarantine::keep(&*self.fs, &self.dir, self.settled.end(), &*file, 0..bytes.len() as u64);
             return Ok(Condition::Lacking);
         }
-        if flaws.end < bytes.len() && file.truncate(flaws.end as u64).is_err() {
+        // Synced, so that no power loss brings the torn end back, completed by the zero bytes of a length that was written alone.
+        if flaws.end < bytes.len() && file.truncate(flaws.end as u64).and_then(|()| file.sync_data()).is_err() {
             return Ok(Condition::Whole); // and is written anew
         }
         (self.file, self.len, self.base, self.rewrite) = (Some(file), flaws.end as u64, start as u64, false);
@@ -157,6 +161,15 @@ impl Positions {
         log::encode_settled(seqs.clone(), &ranges, &notes, self.salt, &mut self.unwritten);
         self.apply(Record::Settled { seqs, ranges, notes });
         self.write(now);
+    }
+
+    /// Says that frames `seqs` are on the disk for good.
+    pub fn mark_synced(&mut self, seqs: Indices<u64>, now: Nanos) {
+        if !self.synced.missing(seqs.clone()).is_empty() {
+            log::encode_synced(&seqs, self.salt, &mut self.unwritten);
+            self.apply(Record::Synced(seqs));
+            self.write(now);
+        }
     }
 
     /// Says that from now on new frames have numbers from `seq`.
@@ -178,6 +191,10 @@ impl Positions {
     /// Says that all frames below `seq` are settled; for the memory and the next state, no record.
     pub fn settled_below(&mut self, seq: u64) {
         self.settled.insert(0..seq);
+        // No longer of interest, and so one stretch of many.
+        if self.synced.end() > 0 {
+            self.synced.insert(0..seq);
+        }
     }
 
     /// The notes, by key.
@@ -229,6 +246,7 @@ impl Positions {
             Record::Forgotten(file) => {
                 self.held.remove(&file);
             }
+            Record::Synced(seqs) => self.synced.insert(seqs),
         }
     }
 
@@ -308,6 +326,7 @@ impl Positions {
         for seqs in self.settled.stretches() {
             log::encode_settled(seqs, &[], &[], salt, &mut out);
         }
+        self.synced.stretches().for_each(|seqs| log::encode_synced(&seqs, salt, &mut out));
         let stretches = self.held.iter().flat_map(|(file, set)| set.stretches().iter().map(|held| (*file, *held)));
         let ranges: Vec<Range> =
             stretches.map(|(file, held)| Range { file, start: held.start, end: held.end, marker: held.marker }).collect();

@@ -138,7 +138,7 @@ impl Recovery<'_> {
             self.note_missing(at..floor);
         }
         // Numbers that settled frames had which are gone are not given again, and never missed.
-        let next = floor.max(at).max(self.found.positions.settled.end());
+        let next = floor.max(at).max(self.found.positions.settled.end()).max(self.found.positions.synced.end());
         if at < next && !self.found.positions.settled.missing(at..next).is_empty() {
             self.found.positions.settle(at..next, Vec::new(), Vec::new(), self.now);
         }
@@ -181,7 +181,8 @@ impl Recovery<'_> {
             sealed: true,
             ..Segment::new(first, self.now)
         };
-        let mut scan = scan(&mut segment, self.fs, limit)?;
+        let synced = &self.found.positions.synced;
+        let mut scan = scan(&mut segment, self.fs, limit, |seq| synced.contains(seq))?;
         scan.is_suspect |= header.is_none();
         Ok((segment, scan))
     }
@@ -201,6 +202,9 @@ impl Recovery<'_> {
                 segment.seqs.end = limit.max(seq);
                 self.account(&mut segment, scan, Some((tail, seq)));
             }
+        }
+        if self.found.positions.synced.missing(segment.seqs.clone()).is_empty() {
+            (segment.synced, segment.name_synced) = (segment.seqs.end, true);
         }
         let mut end = segment.seqs.end;
         if let Some(error) = &scan.unreadable {
@@ -232,8 +236,9 @@ impl Recovery<'_> {
             put_aside(self.fs, self.dir, segment, scan.end..segment.len);
         }
         self.found.recovered.torn_bytes += segment.len - scan.end;
-        // If it cannot be cut, it is found again and counted again at the next start, and no more.
-        let _ = segment.file(self.fs).and_then(|file| file.truncate(scan.end));
+        // Synced, so that no power loss brings it back, completed by the zero bytes of a length that was written alone. If it
+        // cannot be cut, it is found again and counted again at the next start, and no more.
+        let _ = segment.file(self.fs).and_then(|file| file.truncate(scan.end).and_then(|()| file.sync_data()));
         segment.len = scan.end;
     }
 

@@ -32,20 +32,30 @@ pub(super) struct Scan {
 
 /// Reads all of a segment's frames. Those from `limit` on, which the next segment has, are what a failed write left.
 ///
+/// The bodies of frames that are synced are not read: no crash can have torn them, and a buffer may hold GiBs. Where the disk
+/// has damaged one since, that shows, and is counted and put aside, when it is read to be sent.
+///
 /// Where reading fails it is tried again from the beginning; and then what cannot be read is taken for damaged.
-pub(super) fn scan(segment: &mut Segment, fs: &dyn Fs, limit: Option<u64>) -> io::Result<Scan> {
+pub(super) fn scan(segment: &mut Segment, fs: &dyn Fs, limit: Option<u64>, is_synced: impl Fn(u64) -> bool) -> io::Result<Scan> {
     let (start, first) = (segment.start, segment.seqs.start);
     let reader = segment.reader(fs)?;
     for _ in 1..READ_TRIES {
-        match scan_once(&reader, start, first, limit, false) {
+        match scan_once(&reader, start, first, limit, &is_synced, false) {
             Err(error) if !is_shortage(&error) => {}
             outcome => return outcome,
         }
     }
-    scan_once(&reader, start, first, limit, true)
+    scan_once(&reader, start, first, limit, &is_synced, true)
 }
 
-fn scan_once(reader: &Reader<'_>, start: u64, first: u64, limit: Option<u64>, is_last_try: bool) -> io::Result<Scan> {
+fn scan_once(
+    reader: &Reader<'_>,
+    start: u64,
+    first: u64,
+    limit: Option<u64>,
+    is_synced: &dyn Fn(u64) -> bool,
+    is_last_try: bool,
+) -> io::Result<Scan> {
     let (mut at, mut seq) = (start, first);
     let mut scan = Scan::default();
     loop {
@@ -60,7 +70,7 @@ fn scan_once(reader: &Reader<'_>, start: u64, first: u64, limit: Option<u64>, is
         if placed.at > at {
             scan.bad.push((at..placed.at, seq));
         }
-        let (ranges, whole) = match ranges_and_wholeness(reader, &placed) {
+        let (ranges, whole) = match ranges_and_wholeness(reader, &placed, is_synced(placed.fixed.seq)) {
             Err(_) if is_last_try => (Vec::new(), false),
             outcome => outcome?,
         };
@@ -75,9 +85,9 @@ fn scan_once(reader: &Reader<'_>, start: u64, first: u64, limit: Option<u64>, is
     Ok(scan)
 }
 
-fn ranges_and_wholeness(reader: &Reader<'_>, placed: &Placed) -> io::Result<(Vec<Range>, bool)> {
+fn ranges_and_wholeness(reader: &Reader<'_>, placed: &Placed, is_synced: bool) -> io::Result<(Vec<Range>, bool)> {
     let Some(header) = reader.header(placed)? else { return Ok((Vec::new(), false)) };
-    Ok((header.ranges, reader.check_body(placed)?))
+    Ok((header.ranges, is_synced || reader.check_body(placed)?))
 }
 
 impl Scan {

@@ -203,6 +203,10 @@ impl SinkBuffer {
             let path = segment.path.display();
             tracing::error!(%path, %error, "a segment cannot be synced: what is in it is safe from a crash, but not from a power loss");
         }
+        // Not those that are known to be damaged: at the next opening they are to be found so again.
+        for seqs in self.lost.missing(segment.seqs.start..segment.synced) {
+            self.positions.mark_synced(seqs, self.now);
+        }
         if segment.sealed && segment.seqs.start != self.cursor.segment {
             segment.file = None;
         }

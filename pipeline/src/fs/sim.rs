@@ -62,6 +62,7 @@ struct State {
     capacity_bytes: Option<u64>,
     chance: u64,
     syncs: u64,
+    read_bytes: u64,
 }
 
 /// A change of names that is not on the disk yet. It is in the directories of all paths that it names.
@@ -175,6 +176,11 @@ impl SimFs {
     /// How often a file or directory was synced so far.
     pub fn syncs(&self) -> u64 {
         self.lock().syncs
+    }
+
+    /// How many bytes of files were read so far.
+    pub fn read_bytes(&self) -> u64 {
+        self.lock().read_bytes
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -431,6 +437,7 @@ impl File for SimFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.fs.lock().read_bytes += buffer.len() as u64;
         self.with(true, |inode| {
             let from = inode.cache.get(offset as usize..).unwrap_or_default();
             let count = from.len().min(buffer.len());

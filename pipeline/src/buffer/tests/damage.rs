@@ -210,6 +210,36 @@ fn damage_that_comes_while_the_buffer_is_open_is_skipped_counted_and_no_longer_h
 }
 
 #[test]
+fn the_bodies_of_synced_frames_are_not_read_at_a_start_and_damage_in_one_is_found_when_it_is_sent() {
+    const BODY_BYTES: usize = 20_000;
+    let fs = SimFs::new();
+    let (mut buffer, _) = open(&fs, options());
+    (0..4).for_each(|n| append(&mut buffer, group_of(n, 1, BODY_BYTES)));
+    buffer.sync(seconds(2));
+    append(&mut buffer, group_of(4, 1, BODY_BYTES));
+    drop(buffer);
+    let path = segments(&fs)[0].clone();
+    let mut bytes = fs.contents()[&path].clone();
+    let start = memchr::memmem::find(&bytes, &group(1)[0].header().id.0).unwrap();
+    bytes[start + 1000] ^= 1;
+    fs.replace(&path, &bytes);
+
+    let before = fs.read_bytes();
+    let (mut buffer, recovered) = open(&fs, BufferOptions { memory_bytes: 0, ..options() });
+    let read = (fs.read_bytes() - before) as usize;
+    assert!((BODY_BYTES..2 * BODY_BYTES).contains(&read), "one body was not synced, and {read} bytes were read");
+    assert_eq!((recovered.frames, recovered.damaged_frames), (5, 0));
+    let out = drain(&mut buffer);
+    assert_eq!(out.iter().map(group_number).collect::<Vec<_>>(), [0, 2, 3, 4]);
+    assert_eq!((buffer.lost_records(), files_named(&fs, ".bad").len()), (1, 1));
+    assert_eq!((0..5).map(|n| holds(&buffer, n)).collect::<Vec<_>>(), [true, false, true, true, true]);
+    out.iter().for_each(|frame| buffer.acknowledge(frame.header().seq, None, seconds(3)));
+    assert!(buffer.is_empty());
+    let (buffer, recovered) = open(&fs, options());
+    assert_eq!((recovered.frames, recovered.missing_frames, holds(&buffer, 1)), (0, 0, false));
+}
+
+#[test]
 fn a_frame_planted_in_a_body_is_not_taken_for_one() {
     // A pod knows the format but not the epoch.
     let mut planted = Vec::new();
