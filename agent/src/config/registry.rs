@@ -117,6 +117,7 @@ pub enum OnReject {
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLettersConfig {
     /// The most bytes of dead letters; beyond, the oldest are removed and counted. 64 MiB where it is not given.
+    #[schemars(example = "64MiB")]
     pub max_size: ByteSize,
 }
 
