@@ -55,13 +55,15 @@ pub(crate) struct Entry {
     pub size: u64,
     /// When it was last written, in nanoseconds since 1970.
     pub modified: i64,
+    /// Whether it is the compressed form of the log.
+    pub compressed: bool,
 }
 
 impl Entry {
     /// The entry of a file that a listing found.
     pub(crate) fn new(path: PathBuf, place: Place, metadata: &std::fs::Metadata) -> Entry {
         let modified = nanos(metadata.mtime(), metadata.mtime_nsec());
-        Entry { path, place, dev: metadata.dev(), ino: metadata.ino(), size: metadata.size(), modified }
+        Entry { path, place, dev: metadata.dev(), ino: metadata.ino(), size: metadata.size(), modified, compressed: false }
     }
 }
 
