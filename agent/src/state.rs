@@ -5,7 +5,7 @@
 //! - `meta`: one line of text, `skidder-state 1 <epoch>`: the format's number and the epoch as 32 hexadecimal digits.
 //! - `sink-<name>/`: each sink's buffer and positions.
 //! - `dead-letters/`: what stores refused.
-//! - `source-<name>/`: what a source has to remember about its files.
+//! - `sources/`: what sources have to remember about their files.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -60,20 +60,29 @@ impl Shared {
 
 /// A list of fields being put together for [`Shared::new`].
 #[derive(Clone, Debug, Default)]
-pub struct SharedFields(Vec<(Box<[u8]>, Kind, Box<[u8]>)>);
+pub struct SharedFields(Vec<SharedField>);
+
+#[derive(Clone, Debug)]
+struct SharedField {
+    /// In escaped form.
+    key: Box<[u8]>,
+    kind: Kind,
+    raw: Box<[u8]>,
+}
 
 impl SharedFields {
     /// Sets the field `key` (escaped form), in its old place where it is there already, else at the end.
     pub fn set(&mut self, key: &[u8], value: Value<'_>) {
-        match self.0.iter_mut().find(|f| *f.0 == *key) {
-            Some(field) => (field.1, field.2) = (value.kind, value.raw.into()),
-            None => self.0.push((key.into(), value.kind, value.raw.into())),
+        let field = SharedField { key: key.into(), kind: value.kind, raw: value.raw.into() };
+        match self.0.iter_mut().find(|known| known.key == field.key) {
+            Some(known) => *known = field,
+            None => self.0.push(field),
         }
     }
 
     /// Removes the field `key` (escaped form) if it is there.
     pub fn remove(&mut self, key: &[u8]) {
-        self.0.retain(|f| *f.0 != *key);
+        self.0.retain(|field| *field.key != *key);
     }
 
     /// The value of the field `key` (escaped form).
@@ -83,7 +92,7 @@ impl SharedFields {
 
     /// Key (escaped form) and value of each field, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Value<'_>)> {
-        self.0.iter().map(|(key, kind, raw)| (&**key, Value { kind: *kind, raw }))
+        self.0.iter().map(|field| (&*field.key, Value { kind: field.kind, raw: &field.raw }))
     }
 }
 

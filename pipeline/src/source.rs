@@ -82,6 +82,19 @@ pub trait Source: Send {
     /// Faults of single files are the source's to report and count; they never end it.
     fn read(&mut self, chunk: &mut Chunk, now: Nanos) -> Read;
 
+    /// A second reader of the same files, for `sinks` alone, that starts where their buffers stand (see [`Held`]) as a restart
+    /// would. It has its own hold on every file that this one has not read to its end. `None` for a source that cannot read
+    /// anything twice.
+    fn fork(&self, sinks: SinkSet) -> Option<Box<dyn Source>> {
+        let _ = sinks;
+        None
+    }
+
+    /// Reads for `sinks` alone from now on; the others have a fork that goes on from where their buffers stand.
+    fn restrict(&mut self, sinks: SinkSet) {
+        let _ = sinks;
+    }
+
     /// Says that the agent is stopping: what is held back for completion should be given out by the next reads, as it is
     /// where it has no positions, and left for the next start where it has; then [`Read::End`] comes.
     fn stop(&mut self);

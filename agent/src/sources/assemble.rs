@@ -202,14 +202,11 @@ impl Assembly<'_> {
         let offset = self.block.offset + (at - self.block.start) as u64;
         let stretch = (offset, offset + (next - at) as u64 + self.block.beyond);
         let unterminated = next == stop && self.block.beyond == 0;
-        let (line, invalid_utf8) = self.clean(line);
-        if line.malformed.is_some() {
-            self.stats.malformed.add(1);
-            return self.single(offset, &line, invalid_utf8, unterminated);
-        }
         let slot = line.output as usize;
-        if line.partial || self.joiner.partial[slot].is_some() {
-            self.add_part(offset, &line, invalid_utf8, stretch);
+        let is_part = line.malformed.is_none() && (line.partial || self.joiner.partial[slot].is_some());
+        let line = self.clean_time(line);
+        if is_part {
+            self.add_part(offset, &line, stretch);
             let whole = !line.partial;
             let open = &mut self.joiner.partial[slot];
             // The file's end, where the caller says that it is one, does not end a record that goes on; what comes next may.
@@ -218,19 +215,30 @@ impl Assembly<'_> {
             record.unterminated |= unterminated || !whole;
             return self.joined(record);
         }
+        let (line, invalid_utf8) = self.clean(line);
+        if line.malformed.is_some() {
+            self.stats.malformed.add(1);
+            return self.single(offset, &line, invalid_utf8, unterminated);
+        }
         if self.rules.multiline.is_none() {
             return self.single(offset, &line, invalid_utf8, unterminated);
         }
         self.one_of_lines(offset, &line, invalid_utf8, unterminated, stretch)
     }
 
-    /// Makes the line's fields UTF-8. Says whether its message was not.
+    /// Gives a line whose time is no UTF-8 that of its reading.
+    fn clean_time(&self, mut line: Line) -> Line {
+        if !self.valid && std::str::from_utf8(line.timestamp.span.of(&self.bytes)).is_err() {
+            line.timestamp = Text { span: c::READ_TIME, kind: Kind::Text };
+        }
+        line
+    }
+
+    /// Makes the message of a line UTF-8, and says whether it was not. That of a part is left to [`Pending::clean`]: the
+    /// runtimes split by bytes, and the character that they cut in two is whole again when its parts are joined.
     fn clean(&mut self, mut line: Line) -> (Line, bool) {
         if self.valid {
             return (line, false);
-        }
-        if std::str::from_utf8(line.timestamp.span.of(&self.bytes)).is_err() {
-            line.timestamp = Text { span: c::READ_TIME, kind: Kind::Text };
         }
         match String::from_utf8_lossy(line.message.span.of(&self.bytes)) {
             std::borrow::Cow::Borrowed(_) => (line, false),
@@ -252,6 +260,7 @@ impl Assembly<'_> {
     }
 
     fn emit_pending(&mut self, mut record: Pending) {
+        record.clean();
         record.cover(self.covers);
         let timestamp = Text { span: self.append(&record.timestamp), kind: record.timestamp_kind };
         let message = Text { span: self.append(&record.text), kind: record.kind };

@@ -130,7 +130,7 @@ pub(super) struct Files {
 }
 
 /// Where one glob's files can be: the fixed part of it, and how many levels below.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct Walk {
     base: PathBuf,
     depth: usize,
@@ -234,6 +234,12 @@ impl Walk {
 }
 
 impl Discover for Files {
+    fn fork(&self) -> Box<dyn Discover> {
+        let Files { walks, include, exclude, follow_symlinks, .. } = self;
+        let (walks, include, exclude) = (walks.clone(), include.clone(), exclude.clone());
+        Box::new(Files { walks, include, exclude, follow_symlinks: *follow_symlinks, units: HashSet::new() })
+    }
+
     fn scan(&mut self, _changed: Option<&HashSet<PathBuf>>, listing: &mut Listing) {
         let mut entries: Vec<Entry> = Vec::new();
         for walk in &self.walks {

@@ -8,6 +8,7 @@
 //! was once given out alone (its time was over, the agent was told to finish); joined again with what follows it would
 //! reach that sink a second time in another shape. So where the set changes, the pending record is given out as it is.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -99,6 +100,14 @@ impl Pending {
         self.cut |= beyond > 0;
     }
 
+    /// Makes the text UTF-8, now that no further part will complete its last character.
+    pub(crate) fn clean(&mut self) {
+        if let Cow::Owned(replaced) = String::from_utf8_lossy(&self.text) {
+            self.text = replaced.into_bytes();
+            self.invalid_utf8 = true;
+        }
+    }
+
     /// Counts a line that was added.
     pub(crate) fn add_line(&mut self, invalid_utf8: bool, now: Nanos) {
         self.lines += 1;
@@ -138,15 +147,15 @@ impl Pending {
     }
 }
 
-/// The longest length up to `max_bytes` at which `text` can be cut without cutting a character or an escape in two.
+/// The longest length up to `max_bytes` at which `text` can be cut without cutting a character or an escape in two. Text
+/// that is no UTF-8 there has no character to cut.
 pub(crate) fn cut_point(text: &[u8], kind: Kind, max_bytes: usize) -> usize {
     if text.len() <= max_bytes {
         return text.len();
     }
-    let mut cut = max_bytes;
-    while cut > 0 && text[cut] & 0xc0 == 0x80 {
-        cut -= 1;
-    }
+    // A character has at most three bytes after its first.
+    let character = text[..=max_bytes].iter().rev().take(4).position(|byte| byte & 0xc0 != 0x80);
+    let cut = max_bytes - character.unwrap_or(0);
     if kind != Kind::String {
         return cut;
     }
@@ -217,6 +226,13 @@ impl Joiner {
             any = true;
         }
         any
+    }
+
+    /// Goes on for `sinks` alone: what is open is not for the others any more.
+    pub(crate) fn restrict(&mut self, sinks: SinkSet) {
+        for open in self.partial.iter_mut().chain(&mut self.lines).flatten().map(Box::as_mut).chain(&mut self.ready) {
+            open.needs = open.needs.and(sinks);
+        }
     }
 
     /// Gives up the open records of the files that `of` names: nothing that could complete them will come. `marked` says
@@ -305,5 +321,6 @@ mod tests {
         for (text, kind, max, expected) in cases {
             assert_eq!(&text[..cut_point(text.as_bytes(), *kind, *max)], *expected, "{text} at {max}");
         }
+        assert_eq!(cut_point(&[0x80; 20], Kind::Text, 10), 10, "no character to spare");
     }
 }

@@ -1,8 +1,7 @@
 //! The `kubernetes_logs` source: the log directories that kubelet keeps, one for each container of each pod.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,7 +100,7 @@ impl KubernetesLogsConfig {
             exclude: glob_set(self.exclude_paths_glob_patterns.iter().map(String::as_str))?,
             clock: context.clock.clone(),
             settled: HashMap::new(),
-            containers: BTreeSet::new(),
+            pods: HashMap::new(),
             compressed: false,
         };
         let settings = Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: false };
@@ -119,9 +118,9 @@ struct PodLogs {
     exclude: GlobSet,
     clock: Arc<dyn Clock>,
     /// Directories that cannot have changed since they were listed as long as their time of change is this.
-    settled: HashMap<PathBuf, (i64, i64)>,
-    /// The directories of all containers met.
-    containers: BTreeSet<PathBuf>,
+    settled: HashMap<PathBuf, (i64, u64)>,
+    /// The directories of the containers met, by those of their pods.
+    pods: HashMap<PathBuf, Vec<PathBuf>>,
     /// Whether compressed logs were met.
     compressed: bool,
 }
@@ -171,6 +170,11 @@ fn is_rotation_time(text: &str) -> bool {
 
 impl PodLogs {
     fn scan_root(&mut self, new_only: bool, listing: &mut Listing) {
+        // Removed and made anew, or mounted over.
+        let path = &self.root_path;
+        if self.root.take_if(|root| !root.is_at(path)).is_some() {
+            self.settled.clear();
+        }
         if self.root.is_none() {
             match Root::open(&self.root_path) {
                 Ok(root) => self.root = Some(root),
@@ -181,9 +185,17 @@ impl PodLogs {
             }
         }
         let root = self.root_path.clone();
-        for pod in self.subdirectories(&root, listing).unwrap_or_default() {
-            if !new_only || self.containers_of(&pod).is_empty() {
-                self.scan_pod(&pod, listing);
+        let Some(pods) = self.subdirectories(&root, listing) else { return };
+        if !new_only {
+            let there: HashSet<&Path> = pods.iter().map(PathBuf::as_path).collect();
+            for (_, containers) in self.pods.extract_if(|pod, _| !there.contains(pod.as_path())) {
+                listing.gone.extend(containers);
+            }
+            self.settled.retain(|dir, _| *dir == root || dir.ancestors().take(2).any(|above| there.contains(above)));
+        }
+        for pod in &pods {
+            if !new_only || !self.pods.contains_key(pod) {
+                self.scan_pod(pod, listing);
             }
         }
     }
@@ -192,10 +204,16 @@ impl PodLogs {
         if parse_pod(name_of(pod)).is_none() {
             return;
         }
-        let mut containers = self.containers_of(pod);
+        let mut containers = self.pods.get(pod).cloned().unwrap_or_default();
         if !self.is_settled(pod)
             && let Some(listed) = self.subdirectories(pod, listing)
         {
+            containers.retain(|container| !listed.contains(container));
+            for gone in &containers {
+                self.settled.remove(gone);
+            }
+            listing.gone.append(&mut containers);
+            self.pods.insert(pod.to_owned(), listed.clone());
             containers = listed;
         }
         for container in containers {
@@ -204,7 +222,6 @@ impl PodLogs {
     }
 
     fn scan_container(&mut self, container: &Path, listing: &mut Listing) {
-        self.containers.insert(container.to_owned());
         if self.is_settled(container) {
             return;
         }
@@ -236,7 +253,7 @@ impl PodLogs {
 
     /// Lists a directory and remembers its state of before.
     fn list(&mut self, dir: &Path, listing: &mut Listing) -> Option<Vec<fs::DirEntry>> {
-        let state = state_of(dir);
+        let state = self.state_of(dir);
         let now = self.clock.unix_nanos();
         match fs::read_dir(dir) {
             Ok(entries) => {
@@ -262,31 +279,13 @@ impl PodLogs {
     }
 
     fn is_settled(&self, dir: &Path) -> bool {
-        self.settled.get(dir).is_some_and(|known| state_of(dir) == Some(*known))
+        self.settled.get(dir).is_some_and(|known| self.state_of(dir) == Some(*known))
     }
 
-    fn containers_of(&self, pod: &Path) -> Vec<PathBuf> {
-        let from = self.containers.range::<Path, _>((Bound::Included(pod), Bound::Unbounded));
-        from.take_while(|container| container.starts_with(pod)).cloned().collect()
+    /// When a directory last changed, and its inode.
+    fn state_of(&self, dir: &Path) -> Option<(i64, u64)> {
+        self.root.as_ref()?.state_of(dir.strip_prefix(&self.root_path).ok()?)
     }
-
-    /// Notes what is gone, and lets go of it.
-    fn sweep(&mut self, listing: &mut Listing) {
-        let gone: Vec<PathBuf> = self.containers.iter().filter(|container| !container.exists()).cloned().collect();
-        for container in gone {
-            self.containers.remove(&container);
-            listing.gone.push(container);
-        }
-        self.settled.retain(|dir, state| state_of(dir) == Some(*state));
-    }
-}
-
-/// When a directory last changed, and its inode.
-fn state_of(dir: &Path) -> Option<(i64, i64)> {
-    use std::os::unix::fs::MetadataExt;
-    let metadata = fs::symlink_metadata(dir).ok()?;
-    let modified = metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec());
-    Some((modified, metadata.ino().cast_signed()))
 }
 
 /// The last part of a path; empty where it is no UTF-8, which no name of Kubernetes is.
@@ -295,11 +294,22 @@ fn name_of(path: &Path) -> &str {
 }
 
 impl Discover for PodLogs {
+    fn fork(&self) -> Box<dyn Discover> {
+        Box::new(PodLogs {
+            root: None,
+            root_path: self.root_path.clone(),
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            clock: self.clock.clone(),
+            settled: HashMap::new(),
+            pods: HashMap::new(),
+            compressed: self.compressed,
+        })
+    }
+
     fn scan(&mut self, changed: Option<&HashSet<PathBuf>>, listing: &mut Listing) {
         let Some(changed) = changed else {
-            self.scan_root(false, listing);
-            self.sweep(listing);
-            return;
+            return self.scan_root(false, listing);
         };
         for dir in changed {
             self.settled.remove(dir);
@@ -371,7 +381,7 @@ mod tests {
             exclude: GlobSet::empty(),
             clock: Arc::new(Still),
             settled: HashMap::new(),
-            containers: BTreeSet::new(),
+            pods: HashMap::new(),
             compressed: false,
         };
         let scan = |pods: &mut PodLogs| {
@@ -389,9 +399,12 @@ mod tests {
         assert_eq!(scan(&mut pods), (0, 0));
         pods.look_again(&container);
         assert_eq!(scan(&mut pods), (1, 0), "asked for");
+        fs::create_dir(dir.path().join("ns_pod_uid/other")).unwrap();
+        fs::remove_dir_all(&container).unwrap();
+        assert_eq!(scan(&mut pods), (1, 1));
         fs::remove_dir_all(dir.path().join("ns_pod_uid")).unwrap();
         assert_eq!(scan(&mut pods), (0, 1));
-        assert!(pods.containers.is_empty() && pods.settled.len() <= 1);
+        assert!(pods.pods.is_empty() && pods.settled.len() <= 1);
     }
 
     #[test]

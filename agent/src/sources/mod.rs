@@ -113,7 +113,7 @@ impl SourceContext {
             stats: self.stats,
             clock: self.clock,
             registry,
-            rules: rules(max_record_bytes, multiline)?,
+            rules: Arc::new(rules(max_record_bytes, multiline)?),
             format,
             block_bytes: tail::BLOCK_BYTES,
             once: self.once,

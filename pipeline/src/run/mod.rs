@@ -3,6 +3,7 @@
 //! Nothing waits between the stages and nothing is queued for a record: a chunk runs to completion, and only frozen
 //! groups of frames leave the worker, through each sink's [`Intake`].
 
+mod feed;
 mod outlet;
 mod program;
 
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
 
+pub use feed::Feed;
 pub use outlet::{Intake, Outlet};
 pub use program::{Edge, Node, Program};
 
@@ -18,7 +20,7 @@ use crate::batch::Batch;
 use crate::edge::{Clock, Nanos};
 use crate::position::FileKey;
 use crate::shared::Shared;
-use crate::source::{Chunk, Read, SinkSet, Source};
+use crate::source::{Chunk, SinkSet};
 use crate::stats::Stats;
 use crate::transform::Report;
 
@@ -27,31 +29,6 @@ const MAX_PARK: Duration = Duration::from_millis(500);
 
 /// How soon a worker looks again whether a full buffer has room, beside being woken when it has.
 const ROOM_PARK: Duration = Duration::from_millis(100);
-
-/// A source, the way of its records, and the sinks that they reach.
-pub struct Feed {
-    source: Box<dyn Source>,
-    program: Program,
-    state: FeedState,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum FeedState {
-    Ready,
-    Idle(Nanos),
-    Ended,
-}
-
-impl Feed {
-    /// A feed of `source` through `program`.
-    pub fn new(source: Box<dyn Source>, program: Program) -> Feed {
-        Feed { source, program, state: FeedState::Ready }
-    }
-
-    fn sinks(&self) -> SinkSet {
-        self.program.sinks()
-    }
-}
 
 /// Reads, transforms, encodes and freezes, on a thread of its own.
 pub struct Worker {
@@ -78,15 +55,12 @@ impl Worker {
         loop {
             if !stopping && self.control.is(Phase::Stop) {
                 stopping = true;
-                for feed in &mut self.feeds {
-                    feed.source.stop();
-                    feed.wake();
-                }
+                self.feeds.iter_mut().for_each(Feed::stop);
             }
             let now = self.clock.now();
             let worked = self.turn(&mut chunk, now, &mut report);
             self.stats.add_report(&std::mem::take(&mut report));
-            let ended = self.feeds.iter().all(|feed| feed.state == FeedState::Ended);
+            let ended = self.feeds.iter().all(Feed::has_ended);
             self.freeze_due(now, ended);
             if (ended && self.outlets.iter().all(Outlet::is_settled)) || self.control.is(Phase::Abandon) {
                 return;
@@ -97,27 +71,13 @@ impl Worker {
         }
     }
 
-    /// Gives every feed that can a turn; says whether one of them had something.
+    /// Gives every feed a turn; says whether one of them had something.
     fn turn(&mut self, chunk: &mut Chunk, now: Nanos, report: &mut Report) -> bool {
         let mut worked = false;
         for feed in &mut self.feeds {
-            let due = match feed.state {
-                FeedState::Ready => true,
-                FeedState::Idle(until) => until <= now,
-                FeedState::Ended => false,
-            };
-            if !due || !has_room(&self.outlets, feed.sinks()) {
-                continue;
-            }
-            match feed.source.read(chunk, now) {
-                Read::Chunk => {
-                    feed.state = FeedState::Ready;
-                    worked = true;
-                    take_through(chunk, &mut feed.program, &mut self.outlets, now, report);
-                }
-                Read::Idle { until } => feed.state = FeedState::Idle(until),
-                Read::End => feed.state = FeedState::Ended,
-            }
+            worked |= feed.turn(chunk, &mut self.outlets, now, |program, chunk, sinks, outlets| {
+                take_through(chunk, program, sinks, outlets, now, report);
+            });
         }
         worked
     }
@@ -138,11 +98,7 @@ impl Worker {
     }
 
     fn park(&mut self, now: Nanos) {
-        let feeds = self.feeds.iter().filter_map(|feed| match feed.state {
-            FeedState::Idle(until) => Some(until),
-            FeedState::Ready => Some(now.after(ROOM_PARK)), // it could have been read, had there been room
-            FeedState::Ended => None,
-        });
+        let feeds = self.feeds.iter().filter_map(|feed| feed.due_at(now.after(ROOM_PARK)));
         let outlets = self.outlets.iter().filter_map(|outlet| outlet.due_at(now));
         let until = feeds.chain(outlets).min().unwrap_or(now.after(MAX_PARK));
         let wait = until.since(now).clamp(Duration::from_millis(1), MAX_PARK);
@@ -155,21 +111,9 @@ impl Worker {
     }
 }
 
-impl Feed {
-    fn wake(&mut self) {
-        if let FeedState::Idle(_) = self.state {
-            self.state = FeedState::Ready;
-        }
-    }
-}
-
-fn has_room(outlets: &[Outlet], sinks: SinkSet) -> bool {
-    outlets.iter().enumerate().all(|(index, outlet)| !sinks.contains(index) || outlet.has_room())
-}
-
-/// Takes one chunk to its end: transforms, encoders, and the bytes that it accounts for.
-fn take_through(chunk: &mut Chunk, program: &mut Program, outlets: &mut [Outlet], now: Nanos, report: &mut Report) {
-    let needs = chunk.needs.and(program.sinks());
+/// Takes one chunk to its end for those of `sinks` that need it: transforms, encoders, and the bytes that it accounts for.
+fn take_through(chunk: &mut Chunk, program: &mut Program, sinks: SinkSet, outlets: &mut [Outlet], now: Nanos, report: &mut Report) {
+    let needs = chunk.needs.and(sinks);
     for outlet in outlets.iter_mut() {
         outlet.set_now(now);
     }

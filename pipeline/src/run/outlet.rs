@@ -44,6 +44,19 @@ impl Outlet {
         Outlet { encoder, bodies, covers: Vec::new(), covered_at: None, scope, intake, refused: None }
     }
 
+    /// The sink's name.
+    pub(super) fn name(&self) -> &str {
+        &self.scope.sink
+    }
+
+    /// Throws away what is in no buffer yet. Its position has not moved either, so it is read again.
+    pub(super) fn discard(&mut self) {
+        self.bodies.discard();
+        self.covers.clear();
+        self.covered_at = None;
+        self.refused = None;
+    }
+
     pub(super) fn set_now(&mut self, now: Nanos) {
         self.bodies.set_now(now);
     }
@@ -69,6 +82,11 @@ impl Outlet {
     /// Whether nothing is open and nothing was given back.
     pub(super) fn is_settled(&self) -> bool {
         self.refused.is_none() && self.bodies.is_empty() && self.covers.is_empty()
+    }
+
+    /// Freezes what is open, due or not.
+    pub(super) fn freeze_now(&mut self, now: Nanos) {
+        self.freeze_if_due(now, true);
     }
 
     /// Offers a refused group again; freezes the bodies when a limit is reached, or in any case where `ending`.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::*;
 use crate::batch::Field;
@@ -11,6 +12,7 @@ use crate::edge::SystemClock;
 use crate::frame::{Frame, FrameScope};
 use crate::position::Range;
 use crate::sink::Encode;
+use crate::source::{Read, Source};
 use crate::transform::Transform;
 use crate::value::{Kind, Span};
 
@@ -86,16 +88,20 @@ impl Transform for Shout {
 /// Keeps groups; refuses the first `refusals` of them.
 #[derive(Default)]
 struct Kept {
+    full: AtomicBool,
     groups: Mutex<Vec<Vec<Frame>>>,
     refusals: Mutex<u32>,
 }
 
 impl Intake for Kept {
     fn has_room(&self) -> bool {
-        true
+        !self.full.load(Ordering::Relaxed)
     }
 
     fn append(&self, group: Vec<Frame>, _now: Nanos) -> Appended {
+        if !self.has_room() {
+            return Appended::Full(group);
+        }
         let mut refusals = self.refusals.lock().unwrap();
         if *refusals > 0 {
             *refusals -= 1;
@@ -185,4 +191,118 @@ fn positions_move_without_records_too() {
     run(source, program, std::slice::from_ref(&kept));
     assert_eq!(kept.ranges(), [(10, 19)]);
     assert_eq!(kept.groups.lock().unwrap()[0][0].header().records, 0);
+}
+
+/// A file of one-line chunks that can be read as often as one likes, each by its own way; it ends when told to.
+struct Rereadable {
+    file: Arc<Mutex<Vec<&'static str>>>,
+    sinks: SinkSet,
+    buffers: Vec<Arc<Kept>>,
+    from: u64,
+    done: Arc<AtomicBool>,
+}
+
+impl Source for Rereadable {
+    fn read(&mut self, chunk: &mut Chunk, now: Nanos) -> Read {
+        let mut at = 0;
+        for line in &*self.file.lock().unwrap() {
+            let end = at + line.len() as u64;
+            let held = |index: &usize| self.buffers[*index].ranges().iter().any(|(start, to)| *start <= at && end <= *to);
+            let holders = (0..self.buffers.len()).filter(held).fold(SinkSet::default(), |set, index| set.or(SinkSet::only(index)));
+            let needs = if at >= self.from { self.sinks.without(holders) } else { SinkSet::default() };
+            if !needs.is_empty() {
+                chunk.batch.reset(Shared::empty(), FILE);
+                let key = chunk.batch.append(b"message");
+                let value = chunk.batch.append(line.as_bytes());
+                chunk.batch.push(at, &[Field { key, value, kind: Kind::Text }]);
+                chunk.covers = vec![Range { file: FILE, start: at, end, marker: 0 }];
+                (chunk.needs, self.from) = (needs, end);
+                return Read::Chunk;
+            }
+            at = end;
+        }
+        if self.done.load(Ordering::Relaxed) { Read::End } else { Read::Idle { until: now.after(Duration::from_millis(1)) } }
+    }
+
+    fn fork(&self, sinks: SinkSet) -> Option<Box<dyn Source>> {
+        let Rereadable { file, buffers, done, .. } = self;
+        Some(Box::new(Rereadable { file: file.clone(), sinks, buffers: buffers.clone(), from: 0, done: done.clone() }))
+    }
+
+    fn restrict(&mut self, sinks: SinkSet) {
+        self.sinks = sinks;
+    }
+
+    fn stop(&mut self) {}
+}
+
+/// A clock that a test moves.
+#[derive(Default)]
+struct Handmade(AtomicU64);
+
+impl Clock for Handmade {
+    fn now(&self) -> Nanos {
+        Nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    fn unix_nanos(&self) -> i64 {
+        0
+    }
+}
+
+/// A turn of the loop at the given second.
+fn turn(worker: &mut Worker, clock: &Handmade, second: u64) {
+    clock.0.store(second * 1_000_000_000, Ordering::Relaxed);
+    let mut chunk = Chunk { batch: Batch::new(Shared::empty(), FILE), covers: Vec::new(), needs: SinkSet::default(), bytes_read: 0 };
+    while worker.turn(&mut chunk, clock.now(), &mut Report::default()) {}
+    worker.freeze_due(clock.now(), false);
+}
+
+#[test]
+fn a_full_buffer_stops_the_reading_for_its_own_sink_alone_and_it_catches_up() {
+    let buffers = vec![Arc::new(Kept::default()), Arc::new(Kept::default())];
+    let file = Arc::new(Mutex::new(vec!["a", "b"]));
+    let done = Arc::new(AtomicBool::new(false));
+    let source = Rereadable { file: file.clone(), sinks: SinkSet::first(2), buffers: buffers.clone(), from: 0, done: done.clone() };
+    let clock = Arc::new(Handmade::default());
+    let limits = BodyLimits { max_bytes: 1 << 20, max_records: 1000, linger: Duration::from_millis(1), max_open: 8 };
+    let outlet = |kept: &Arc<Kept>| {
+        let scope = FrameScope::new([0; 16], "test".into(), [1; 16]);
+        Outlet::new(Box::new(Plain), Bodies::new(Compression::None, limits), scope, kept.clone())
+    };
+    let feed = Feed::new(Box::new(source), Program::new(vec![sink(0, 0), sink(1, 0)]));
+    let outlets = buffers.iter().map(outlet).collect();
+    let mut worker = Worker::new(vec![feed], outlets, clock.clone(), Arc::default(), Control::new());
+
+    turn(&mut worker, &clock, 1);
+    turn(&mut worker, &clock, 2);
+    assert_eq!((buffers[0].text(), buffers[1].text()), ("a 0\nb 0\n".to_owned(), "a 0\nb 0\n".to_owned()));
+
+    // Written, read, encoded for both, and then one store goes away before its body is frozen.
+    file.lock().unwrap().push("c");
+    clock.0.store(3_000_000_000, Ordering::Relaxed);
+    let mut chunk = Chunk { batch: Batch::new(Shared::empty(), FILE), covers: Vec::new(), needs: SinkSet::default(), bytes_read: 0 };
+    assert!(worker.turn(&mut chunk, clock.now(), &mut Report::default()));
+    buffers[1].full.store(true, Ordering::Relaxed);
+    for second in 4..8 {
+        file.lock().unwrap().push("d");
+        turn(&mut worker, &clock, second);
+        turn(&mut worker, &clock, second);
+    }
+    turn(&mut worker, &clock, 9);
+    assert_eq!(buffers[0].text(), "a 0\nb 0\nc 0\nd 0\nd 0\nd 0\nd 0\n");
+    assert_eq!(buffers[1].text(), "a 0\nb 0\n");
+
+    buffers[1].full.store(false, Ordering::Relaxed);
+    for second in 10..30 {
+        turn(&mut worker, &clock, second);
+    }
+    assert_eq!(buffers[1].text(), buffers[0].text());
+
+    // Together again: one reader, and both get what comes.
+    file.lock().unwrap().push("e");
+    turn(&mut worker, &clock, 31);
+    turn(&mut worker, &clock, 32);
+    assert_eq!((buffers[1].text(), worker.feeds[0].reader_count()), (buffers[0].text(), 1));
+    assert!(buffers[0].text().ends_with("e 0\n"));
 }

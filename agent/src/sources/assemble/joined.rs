@@ -9,11 +9,10 @@ use super::{Assembly, Step};
 
 impl Assembly<'_> {
     /// Adds a line to the record of parts of its output.
-    pub(super) fn add_part(&mut self, offset: u64, line: &Line, invalid_utf8: bool, stretch: (u64, u64)) {
+    pub(super) fn add_part(&mut self, offset: u64, line: &Line, stretch: (u64, u64)) {
         let slot = line.output as usize;
         let mut open = self.joiner.partial[slot].take().unwrap_or_else(|| Box::new(self.begin(offset, line)));
         open.append(line.message.span.of(&self.bytes), line.message.kind, self.block.beyond.saturating_sub(1), self.rules.max_record_bytes);
-        open.invalid_utf8 |= invalid_utf8;
         open.touched = self.block.now;
         open.add_stretch(stretch.0, stretch.1);
         self.joiner.partial[slot] = Some(open);
@@ -58,6 +57,7 @@ impl Assembly<'_> {
         if self.rules.multiline.is_none() {
             return self.give_out(record);
         }
+        record.clean();
         let slot = record.output as usize;
         let (ends_open, decision) = self.decide(slot, Value { kind: record.kind, raw: &record.text });
         let mut step = Step::On;

@@ -14,6 +14,9 @@ use super::open::Refusal;
 
 /// What a source's own rules find.
 pub(crate) trait Discover: Send {
+    /// Another with the same rules, that has found nothing yet.
+    fn fork(&self) -> Box<dyn Discover>;
+
     /// Lists all units, or, where `changed` names directories, those that may be affected; notes in `listing` what it finds.
     fn scan(&mut self, changed: Option<&HashSet<PathBuf>>, listing: &mut Listing);
 

@@ -60,7 +60,7 @@ pub(crate) struct Env {
     pub stats: Arc<SourceStats>,
     pub clock: Arc<dyn Clock>,
     pub registry: Option<Arc<Mutex<Registry>>>,
-    pub rules: Rules,
+    pub rules: Arc<Rules>,
     pub format: Format,
     pub block_bytes: usize,
     pub once: bool,
@@ -68,6 +68,22 @@ pub(crate) struct Env {
 }
 
 impl Env {
+    /// What a fork for `sinks` shares. What it reads again is not counted again, unless it takes this one's place.
+    fn fork(&self, sinks: SinkSet) -> Env {
+        let takes_over = self.sinks.without(sinks).is_empty();
+        Env {
+            name: self.name.clone(),
+            sinks,
+            new_sinks: SinkSet::default(),
+            held: self.held.clone(),
+            stats: if takes_over { self.stats.clone() } else { Arc::default() },
+            clock: self.clock.clone(),
+            registry: self.registry.clone(),
+            rules: self.rules.clone(),
+            ..*self
+        }
+    }
+
     fn identify(&self, facts: &Facts, path: &Path, head: &[u8], fits: impl FnMut(&FileKey) -> io::Result<bool>) -> io::Result<FileKey> {
         match &self.registry {
             Some(registry) => registry.lock().unwrap_or_else(PoisonError::into_inner).identify(facts, path, head, fits),
@@ -85,6 +101,7 @@ impl Env {
 }
 
 /// How a source tails.
+#[derive(Clone, Copy)]
 pub(crate) struct Settings {
     pub rescan: Duration,
     /// Whether what is there at the first scan, and was never met before, is skipped.
@@ -133,6 +150,32 @@ impl Tailer {
             scanned: false,
             unread: 0,
             warned: HashSet::new(),
+        }
+    }
+
+    /// Takes a fork of another tailer's stream over: its files, to be read from where the buffers stand.
+    fn adopt(&mut self, stream: &Stream) {
+        let index = self.insert(stream.unit.clone());
+        for generation in &stream.chain {
+            match generation.fork(&self.env) {
+                Ok(fork) => {
+                    self.inodes.insert((fork.facts.dev, fork.facts.ino), index);
+                    if let Some(own) = &mut self.streams[index] {
+                        own.chain.push_back(fork);
+                    }
+                }
+                // What still has a name is found by it.
+                Err(error) => {
+                    tracing::warn!(source = %self.env.name, path = %generation.path.display(), %error, "cannot hold a log open for a sink that fell behind")
+                }
+            }
+        }
+        if let Some(mut own) = self.streams[index].take() {
+            own.gone = stream.gone;
+            own.active = true;
+            self.active.push_back(index);
+            self.recount(&mut own);
+            self.streams[index] = Some(own);
         }
     }
 
@@ -243,6 +286,8 @@ impl Tailer {
         }
         stream.chain = old.into_iter().chain(listed).collect();
         stream.chain.make_contiguous().sort_by_key(|generation| (generation.place.restart, !generation.unlisted));
+        // Most chains have one link, and there are thousands of chains.
+        stream.chain.shrink_to_fit();
         self.recount(&mut stream);
         let wake = !stream.active && stream.chain.iter().any(Generation::is_worth_reading);
         if wake || self.env.once && !stream.active {
@@ -401,6 +446,20 @@ impl Source for Tailer {
         }
         chunk.batch.reset(Shared::empty(), FileKey([0; 16]));
         Read::Idle { until: now }
+    }
+
+    fn fork(&self, sinks: SinkSet) -> Option<Box<dyn Source>> {
+        let mut fork = Tailer::new(self.env.fork(sinks), self.discover.fork(), self.settings);
+        self.streams.iter().flatten().for_each(|stream| fork.adopt(stream));
+        fork.scanned = true;
+        Some(Box::new(fork))
+    }
+
+    fn restrict(&mut self, sinks: SinkSet) {
+        self.env.sinks = sinks;
+        for stream in self.streams.iter_mut().flatten() {
+            stream.joiner.restrict(sinks);
+        }
     }
 
     /// What is unread is left for the next start, but for files that nobody could open then.

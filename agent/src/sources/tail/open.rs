@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Component, Path};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::super::identity::Facts;
@@ -53,6 +53,21 @@ impl Root {
     /// Opens the root itself, through links if need be: its path is the operator's.
     pub(crate) fn open(path: &Path) -> io::Result<Root> {
         Ok(Root(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+    }
+
+    /// Whether `path` still leads to it.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        match (rustix::fs::fstat(&self.0), rustix::fs::stat(path)) {
+            (Ok(own), Ok(there)) => (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino),
+            _ => false,
+        }
+    }
+
+    /// When the directory `below` (relative) last changed, in nanoseconds since 1970, and its inode.
+    pub(crate) fn state_of(&self, below: &Path) -> Option<(i64, u64)> {
+        let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
+        let stat = rustix::fs::statat(&self.0, below, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some((super::nanos(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)), stat.st_ino))
     }
 
     /// Opens the regular file `below` (relative) without following any link.

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 
@@ -15,8 +16,8 @@ const BUFFER_BYTES: usize = 16 * 1024;
 /// The watched directories.
 pub(super) struct Watch {
     inotify: Option<Inotify>,
-    by_descriptor: HashMap<WatchDescriptor, PathBuf>,
-    watched: HashSet<PathBuf>,
+    by_descriptor: HashMap<WatchDescriptor, Arc<Path>>,
+    watched: HashSet<Arc<Path>>,
     buffer: Vec<u8>,
     complete: bool,
 }
@@ -49,8 +50,9 @@ impl Watch {
         let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
         match inotify.watches().add(dir, mask) {
             Ok(descriptor) => {
-                self.by_descriptor.insert(descriptor, dir.to_owned());
-                self.watched.insert(dir.to_owned());
+                let dir: Arc<Path> = dir.into();
+                self.by_descriptor.insert(descriptor, dir.clone());
+                self.watched.insert(dir);
                 return true;
             }
             Err(error) if matches!(error.raw_os_error(), Some(code) if code == rustix::io::Errno::NOSPC.raw_os_error()) => {
@@ -90,7 +92,7 @@ impl Watch {
                         self.watched.remove(&dir);
                     }
                 } else if let Some(dir) = self.by_descriptor.get(&event.wd) {
-                    changed.insert(dir.clone());
+                    changed.insert(dir.to_path_buf());
                 }
             }
         }

@@ -43,6 +43,21 @@ impl Generation {
         }
     }
 
+    /// The same file held open once more, to be read by `env`'s sinks from where they stand.
+    pub(in super::super) fn fork(&self, env: &Env) -> io::Result<Generation> {
+        let file = self.file.try_clone()?;
+        let mut fork = Generation::new(file, self.facts, self.path.clone(), self.place.clone(), self.shared.clone(), self.grown);
+        (fork.run, fork.former, fork.unlisted) = (self.run.clone(), self.former.clone(), self.unlisted);
+        match &self.known {
+            Some(known) => {
+                let held = fork.begin(env, known.key)?;
+                fork.known = Some(Known { key: known.key, held, framing: known.framing });
+            }
+            None => fork.from_end = self.from_end,
+        }
+        Ok(fork)
+    }
+
     /// What to remember when it is closed.
     pub(in super::super) fn memory(&self) -> Option<Memory> {
         let known = self.known.as_ref()?;

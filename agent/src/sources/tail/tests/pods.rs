@@ -51,6 +51,28 @@ fn generations_are_read_oldest_first() {
 }
 
 #[test]
+fn a_character_that_two_parts_share_is_whole() {
+    let mut rig = Rig::new();
+    let part = |kind: &str, text: &[u8]| [b"2026-03-10T15:48:15.217676062Z stdout ", kind.as_bytes(), b" ", text, b"\n"].concat();
+    let guide = "гид".as_bytes();
+    // By the byte, in blocks that are no UTF-8 and blocks that are; then what is broken also when it is joined.
+    for at in 0..=guide.len() {
+        rig.append(LOG, [part("P", &guide[..at]), part("F", &guide[at..])].concat());
+    }
+    rig.append(LOG, [part("P", b"\xd0"), part("P", b"\xb3\xd0"), part("F", b"\xb8!")].concat());
+    rig.append(LOG, [part("P", b"caf\xe9"), part("F", b" bar")].concat());
+    rig.append(LOG, part("P", &guide[..1]));
+    rig.start(PODS);
+    let mut texts = rig.texts();
+    rig.append(LOG, part("F", &guide[1..2]));
+    texts.extend(rig.pass(3));
+    let mut expected = vec!["stdout:гид"; 7];
+    expected.extend(["stdout:ги!", "stdout:caf\u{fffd} bar invalid_utf8", "stdout:г"]);
+    assert_eq!(texts, expected);
+    assert_eq!(rig.stats.invalid_utf8.get(), 1);
+}
+
+#[test]
 fn parts_are_joined_over_a_rotation_with_the_other_stream_between() {
     let mut rig = Rig::new();
     rig.append(LOG, cri_first(1, "first") + &cri("stdout", "P", "be"));
@@ -157,4 +179,8 @@ fn a_root_that_comes_later_is_read() {
     assert_eq!(rig.stats.failed_files.get(), 1);
     rig.append(LOG, cri_first(1, "x"));
     assert_eq!(rig.pass(12), ["stdout:x"]);
+    // And one that is put in its place.
+    fs::rename(rig.path("pods"), rig.path("old")).unwrap();
+    rig.append(LOG, cri_first(2, "y"));
+    assert_eq!(rig.pass(12), ["stdout:y"]);
 }
