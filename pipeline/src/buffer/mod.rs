@@ -375,6 +375,12 @@ impl SinkBuffer {
         self.positions.forget(file, self.now);
     }
 
+    /// Small segments, so that a short history has many.
+    #[cfg(test)]
+    pub(crate) fn set_segment_bytes(&mut self, bytes: u64) {
+        self.segment_bytes = bytes;
+    }
+
     /// What counts towards the bound: on disk whole segments, else the frames that wait.
     fn used_bytes(&self) -> u64 {
         match self.options.disk {
