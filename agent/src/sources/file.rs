@@ -171,7 +171,7 @@ impl Files {
             if depth > 0 && !self.exclude.is_match(path) {
                 self.list(path, &metadata, depth - 1, scan, listing);
             } else if self.include.is_match(path) && !self.exclude.is_match(path) {
-                self.refuse(path, depth, "it is a directory", listing);
+                self.refuse(path, depth, listing);
             }
             return;
         }
@@ -181,16 +181,17 @@ impl Files {
         if metadata.is_file() {
             scan.entries.push(Entry::new(path.to_owned(), Place { restart: 0, age: Age::Live }, &metadata));
         } else if is_link {
-            listing.refused.push((path.to_owned(), "it is a symbolic link that leads nowhere, or `follow_symlinks` is off".into()));
+            let why = if self.follow_symlinks { Refusal::Unfit("it is a symbolic link that leads nowhere") } else { Refusal::LinkOff };
+            listing.refused.push((path.to_owned(), why));
         } else {
-            self.refuse(path, 0, "it is not a regular file", listing);
+            self.refuse(path, 0, listing);
         }
     }
 
     /// A directory whose depth would allow to enter it is not meant as a file.
-    fn refuse(&self, path: &Path, depth: usize, why: &str, listing: &mut Listing) {
+    fn refuse(&self, path: &Path, depth: usize, listing: &mut Listing) {
         if depth == 0 {
-            listing.refused.push((path.to_owned(), why.to_owned()));
+            listing.refused.push((path.to_owned(), Refusal::NotRegular));
         }
     }
 
@@ -209,7 +210,7 @@ impl Files {
                     self.visit(&dir.join(entry.file_name()), depth, scan, listing);
                 }
             }
-            Err(error) => listing.refused.push((dir.to_owned(), error.to_string())),
+            Err(error) => listing.refused.push((dir.to_owned(), Refusal::Io(error))),
         }
         scan.above.pop();
     }
@@ -246,7 +247,7 @@ impl Discover for Files {
             let mut scan = Scan::default();
             self.visit(&walk.base, walk.depth, &mut scan, listing);
             if scan.looked_at > MAX_ENTRIES {
-                listing.refused.push((walk.base.clone(), format!("more than {MAX_ENTRIES} entries are below it; not all are looked at")));
+                listing.refused.push((walk.base.clone(), Refusal::Unfit("more than 200,000 entries are below it; not all are looked at")));
             }
             entries.append(&mut scan.entries);
         }

@@ -20,7 +20,7 @@ use super::file::{glob, glob_set};
 use super::framing::Format;
 use super::identity::{ContainerRun, Facts};
 use super::multiline::MultilineConfig;
-use super::tail::open::{Refusal, Root};
+use super::tail::open::{Owners, Refusal, Root};
 use super::tail::{Age, Discover, Entry, Listing, Place, Settings, Tailer};
 use super::{SourceContext, check_common, default_max_record_bytes, default_rescan_interval_ms};
 
@@ -31,8 +31,8 @@ const SETTLE_NANOS: i64 = 2_000_000_000;
 /// Reads the logs of a node's containers.
 ///
 /// They lie in `<root>/<namespace>_<pod>_<uid>/<container>/<restart>.log`; rotated ones beside them are read first.
-/// Namespace, pod, uid, container and restart count come from the path alone. Symbolic links, and all that is no regular
-/// file, are refused. Fields: `message`, `timestamp`, `stream`, `file`, `source_type` and `kubernetes`, which holds
+/// Namespace, pod, uid, container and restart count come from the path alone. Symbolic links, all that is no regular
+/// file, files of users that do not write logs, and files with a second name are refused. Fields: `message`, `timestamp`, `stream`, `file`, `source_type` and `kubernetes`, which holds
 /// `pod_name`, `pod_namespace`, `pod_uid`, `container_name` and `container_restart_count`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +46,10 @@ pub struct KubernetesLogsConfig {
     /// Globs, relative to `root`, of files not to read. They are not even opened.
     #[serde(default)]
     pub exclude_paths_glob_patterns: Vec<String>,
+    /// Users (by number) whose files are read, beside those of root and of the agent's own user. A file of another user, or
+    /// one with a second name (a hard link), may have been planted and is refused.
+    #[serde(default)]
+    pub allowed_owners: Vec<u32>,
     /// How lines are framed.
     #[serde(default = "default_format")]
     pub format: Format,
@@ -96,6 +100,7 @@ impl KubernetesLogsConfig {
         let pods = PodLogs {
             root: None,
             root_path: context.base_dir.join(&self.root),
+            owners: Owners::new(&self.allowed_owners),
             include: glob_set(self.include_paths_glob_patterns.iter().map(String::as_str))?,
             exclude: glob_set(self.exclude_paths_glob_patterns.iter().map(String::as_str))?,
             clock: context.clock.clone(),
@@ -114,6 +119,7 @@ struct PodLogs {
     /// Opened when it is there first.
     root: Option<Root>,
     root_path: PathBuf,
+    owners: Owners,
     include: GlobSet,
     exclude: GlobSet,
     clock: Arc<dyn Clock>,
@@ -176,11 +182,10 @@ impl PodLogs {
             self.settled.clear();
         }
         if self.root.is_none() {
-            match Root::open(&self.root_path) {
+            match Root::open(&self.root_path, self.owners.clone()) {
                 Ok(root) => self.root = Some(root),
                 Err(error) => {
-                    let why = format!("{error} (is the node's /var/log mounted? `root` names the directory)");
-                    return listing.refused.push((self.root_path.clone(), why));
+                    return listing.refused.push((self.root_path.clone(), Refusal::Root(error)));
                 }
             }
         }
@@ -236,8 +241,8 @@ impl PodLogs {
             match parse_log(name_of(&path)) {
                 LogName::Plain(place) => match entry.metadata() {
                     Ok(metadata) if metadata.is_file() => entries.push(Entry::new(path, place, &metadata)),
-                    Ok(metadata) if metadata.is_symlink() => listing.refused.push((path, Refusal::Link.to_string())),
-                    Ok(_) => listing.refused.push((path, Refusal::NotRegular.to_string())),
+                    Ok(metadata) if metadata.is_symlink() => listing.refused.push((path, Refusal::Link)),
+                    Ok(_) => listing.refused.push((path, Refusal::NotRegular)),
                     Err(_) => {}
                 },
                 LogName::Compressed if !self.compressed => {
@@ -265,7 +270,7 @@ impl PodLogs {
             }
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
-                    listing.refused.push((dir.to_owned(), error.to_string()));
+                    listing.refused.push((dir.to_owned(), Refusal::Io(error)));
                 }
                 None
             }
@@ -298,6 +303,7 @@ impl Discover for PodLogs {
         Box::new(PodLogs {
             root: None,
             root_path: self.root_path.clone(),
+            owners: self.owners.clone(),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             clock: self.clock.clone(),
@@ -377,6 +383,7 @@ mod tests {
         let mut pods = PodLogs {
             root: None,
             root_path: dir.path().to_owned(),
+            owners: Owners::new(&[]),
             include: GlobSet::empty(),
             exclude: GlobSet::empty(),
             clock: Arc::new(Still),

@@ -42,7 +42,7 @@ pub(crate) struct Listing {
     /// Units that are there no more.
     pub gone: Vec<PathBuf>,
     /// Paths that are not read, with why, to be reported once each.
-    pub refused: Vec<(PathBuf, String)>,
+    pub refused: Vec<(PathBuf, Refusal)>,
 }
 
 /// One file of a unit.

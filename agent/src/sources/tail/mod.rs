@@ -304,7 +304,7 @@ impl Tailer {
             Ok(opened) => opened,
             Err(Refusal::Gone) => return None,
             Err(refusal) => {
-                self.warn(entry.path.clone(), &refusal.to_string());
+                self.warn(entry.path.clone(), &refusal);
                 return None;
             }
         };
@@ -326,12 +326,12 @@ impl Tailer {
         Some(generation)
     }
 
-    fn warn(&mut self, path: PathBuf, why: &str) {
+    fn warn(&mut self, path: PathBuf, why: &Refusal) {
         if self.warned.len() >= MAX_WARNED || self.warned.contains(&path) {
             return;
         }
         tracing::warn!(source = %self.env.name, path = %path.display(), "a log is not read: {why}");
-        self.env.stats.failed_files.add(1);
+        why.count(&self.env.stats);
         self.warned.insert(path);
     }
 
