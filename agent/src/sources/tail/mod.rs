@@ -25,9 +25,10 @@ use skidder_pipeline::source::{Chunk, Held, Read, SinkSet, Source};
 use skidder_pipeline::stats::SourceStats;
 
 use super::assemble::Rules;
+use super::claims::Claims;
 use super::framing::Format;
 use super::identity::{Facts, Registry};
-pub(crate) use discover::{Age, Discover, Entry, Listing, Place};
+pub(crate) use discover::{Age, Discover, Entry, Listing, Origin, Place};
 use generation::{Generation, Memory};
 use open::Refusal;
 use stream::{Stream, Turn};
@@ -57,6 +58,7 @@ pub(crate) struct Env {
     pub sinks: SinkSet,
     pub new_sinks: SinkSet,
     pub held: Arc<dyn Held>,
+    pub claims: Arc<Claims>,
     pub stats: Arc<SourceStats>,
     pub clock: Arc<dyn Clock>,
     pub registry: Option<Arc<Mutex<Registry>>>,
@@ -76,6 +78,7 @@ impl Env {
             sinks,
             new_sinks: SinkSet::default(),
             held: self.held.clone(),
+            claims: self.claims.clone(),
             stats: if takes_over { self.stats.clone() } else { Arc::default() },
             clock: self.clock.clone(),
             registry: self.registry.clone(),
@@ -300,6 +303,13 @@ impl Tailer {
     }
 
     fn open(&mut self, entry: &Entry, now: Nanos) -> Option<Generation> {
+        let claim = match self.env.claims.claim(&self.env.name, (entry.dev, entry.ino)) {
+            Ok(claim) => claim,
+            Err(other) => {
+                self.warn(entry.path.clone(), &Refusal::Taken(other));
+                return None;
+            }
+        };
         let (file, facts) = match self.discover.open(entry) {
             Ok(opened) => opened,
             Err(Refusal::Gone) => return None,
@@ -314,9 +324,9 @@ impl Tailer {
             return None;
         }
         self.warned.remove(&entry.path);
-        let (shared, run) = self.discover.describe(entry);
-        let mut generation = Generation::new(file, facts, entry.path.clone(), entry.place.clone(), shared, now);
-        generation.run = run;
+        let origin = self.discover.describe(entry);
+        let mut generation = Generation::new(file, facts, entry.path.clone(), entry.place.clone(), origin.shared, claim, now);
+        (generation.run, generation.format) = (origin.run, origin.format);
         if let Some(memory) = self.closed.remove(&(facts.dev, facts.ino)) {
             generation.resume(&memory);
         } else if self.settings.from_end && !self.scanned {

@@ -4,9 +4,11 @@
 //! reader (CVE-2026-53489 was one way). Below a root every open is relative to the root's own descriptor and refuses links
 //! in every component; whatever was opened must then be a regular file, of a user who may write logs, with one name.
 
-use std::fs::File;
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
 use std::io;
-use std::path::{Component, Path};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
@@ -21,6 +23,9 @@ pub(crate) enum Refusal {
     /// A link, or a way out of the root.
     #[error("it is, or is reached through, a symbolic link; only real files below the root are read")]
     Link,
+    /// Docker's link to somewhere else than docker's root.
+    #[error("it is a symbolic link that does not lead below `docker_root`")]
+    LinkAway,
     /// A link where links are not followed at all.
     #[error("it is a symbolic link, and `follow_symlinks` is off")]
     LinkOff,
@@ -33,6 +38,9 @@ pub(crate) enum Refusal {
     /// A file with more than one name; one of them may be that of a file that must not be read.
     #[error("it has {0} names (hard links), and a log has one")]
     HardLink(u64),
+    /// A file of another source.
+    #[error("the source `{0}` reads it already, and a file belongs to one source; make the globs of one of them narrower")]
+    Taken(String),
     /// What a glob matches and is not meant to be read.
     #[error("{0}")]
     Unfit(&'static str),
@@ -63,10 +71,11 @@ impl Refusal {
     pub(crate) fn count(&self, stats: &SourceStats) {
         let refused = &stats.refused_files;
         let counter = match self {
-            Refusal::Link | Refusal::LinkOff => &refused.link,
+            Refusal::Link | Refusal::LinkAway | Refusal::LinkOff => &refused.link,
             Refusal::NotRegular => &refused.not_regular,
             Refusal::Owner(_) => &refused.owner,
             Refusal::HardLink(_) => &refused.hard_link,
+            Refusal::Taken(_) => &refused.overlap,
             Refusal::Unfit(_) | Refusal::Gone | Refusal::Root(_) | Refusal::Io(_) => &stats.failed_files,
         };
         counter.add(1);
@@ -124,6 +133,24 @@ impl Root {
         let file = File::from(self.open_beneath(below, FLAGS)?);
         self.trust(&file)?;
         regular(file)
+    }
+
+    /// What the symbolic link `below` (relative) says. Neither it nor anything on the way to it is followed.
+    pub(crate) fn read_link(&self, below: &Path) -> Result<PathBuf, Refusal> {
+        let (Some(parent), Some(name)) = (below.parent(), below.file_name()) else { return Err(Refusal::Link) };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let dir = self.open_beneath(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC)?;
+        let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if !self.owners.trusts(stat.st_uid) {
+            return Err(Refusal::Owner(stat.st_uid));
+        }
+        let target = rustix::fs::readlinkat(&dir, name, Vec::new())?;
+        Ok(OsString::from_vec(target.into_bytes()).into())
+    }
+
+    /// What the file system says of `below` (relative), opened without following any link and without reading.
+    pub(crate) fn metadata(&self, below: &Path) -> Result<Metadata, Refusal> {
+        File::from(self.open_beneath(below, OFlags::PATH | OFlags::CLOEXEC)?).metadata().map_err(Refusal::Io)
     }
 
     /// Refuses what a runtime does not write. A file that has lost its name since (no links) is still a log.
@@ -205,6 +232,10 @@ mod tests {
         assert!(matches!(root.open_file(Path::new("pod/c/1.log")), Err(Refusal::Gone)));
         fs::hard_link(dir.path().join("canary"), root_path.join("pod/c/2.log")).unwrap();
         assert!(matches!(root.open_file(Path::new("pod/c/2.log")), Err(Refusal::HardLink(2))));
+        assert_eq!(root.read_link(Path::new("pod/c/near")).unwrap(), Path::new("0.log"));
+        assert!(matches!(root.read_link(Path::new("pod2/c/near")), Err(Refusal::Link)));
+        assert!(matches!(root.metadata(Path::new("pod/c/link")), Err(Refusal::Link)));
+        assert_eq!(root.metadata(Path::new("pod/c/0.log")).unwrap().len(), 5);
         let strict = Root { dir: root.dir.try_clone().unwrap(), owners: Owners(vec![]) };
         assert!(matches!(strict.open_file(Path::new("pod/c/0.log")), Err(Refusal::Owner(_))));
         assert!(open_file(&root_path.join("pod/c/near"), true).is_ok());

@@ -6,6 +6,7 @@ use skidder_pipeline::edge::Nanos;
 use skidder_pipeline::position::{FileKey, Held, Range, RangeSet};
 use skidder_pipeline::source::SinkSet;
 
+use super::super::super::claims::Claim;
 use super::super::super::framing::{Framing, first_line};
 use super::super::super::identity::{MAX_HEAD_BYTES, marker_before, read_full, still_holds};
 use super::super::Env;
@@ -20,10 +21,12 @@ pub(super) struct Known {
 }
 
 /// What a generation that was closed is remembered by, to go on where it stood should it be opened again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(in super::super) struct Memory {
     pub size: u64,
     pub modified: i64,
+    /// As long as it is remembered, no other source reads it.
+    _claim: Claim,
     key: FileKey,
     cursor: u64,
     marker: Option<u64>,
@@ -46,8 +49,9 @@ impl Generation {
     /// The same file held open once more, to be read by `env`'s sinks from where they stand.
     pub(in super::super) fn fork(&self, env: &Env) -> io::Result<Generation> {
         let file = self.file.try_clone()?;
-        let mut fork = Generation::new(file, self.facts, self.path.clone(), self.place.clone(), self.shared.clone(), self.grown);
-        (fork.run, fork.former, fork.unlisted) = (self.run.clone(), self.former.clone(), self.unlisted);
+        let mut fork =
+            Generation::new(file, self.facts, self.path.clone(), self.place.clone(), self.shared.clone(), self.claim.clone(), self.grown);
+        (fork.run, fork.format, fork.former, fork.unlisted) = (self.run.clone(), self.format, self.former.clone(), self.unlisted);
         match &self.known {
             Some(known) => {
                 let held = fork.begin(env, known.key)?;
@@ -64,6 +68,7 @@ impl Generation {
         Some(Memory {
             size: self.facts.size,
             modified: self.facts.modified,
+            _claim: self.claim.clone(),
             key: known.key,
             cursor: self.cursor,
             marker: self.marker,
@@ -99,7 +104,7 @@ impl Generation {
             None => env.identify(&self.facts, &self.path, &head, fits)?,
         };
         let held = self.begin(env, key)?;
-        self.known = Some(Known { key, held, framing: env.format.decide(first) });
+        self.known = Some(Known { key, held, framing: self.format.unwrap_or(env.format).decide(first) });
         Ok(true)
     }
 

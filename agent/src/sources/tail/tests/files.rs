@@ -313,3 +313,23 @@ fn an_unreadable_file_is_reported_once_and_read_when_it_can_be() {
     fs::set_permissions(rig.path("a.log"), fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(rig.pass(15), ["1"]);
 }
+
+#[test]
+fn a_file_that_another_source_reads_is_refused() {
+    let mut rig = Rig::new();
+    rig.append("a.log", "1\n");
+    std::os::unix::fs::symlink(rig.path("a.log"), rig.path("link.txt")).unwrap();
+    rig.start(LOGS);
+    assert_eq!(rig.pass(1), ["1"]);
+    let mut other = Rig::new();
+    (other.name, other.claims) = ("other", rig.claims.clone());
+    other.start(&format!("type = \"file\"\ninclude = [{:?}]", rig.path("*.txt")));
+    assert_eq!(other.pass(25), Vec::<String>::new());
+    assert_eq!(other.stats.refused_files.overlap.get(), 1, "reported once");
+    // Another reader of the same source is no other source, and the last one lets go.
+    let fork = rig.tailer.as_ref().unwrap().fork(SinkSet::first(1));
+    rig.tailer = None;
+    assert_eq!(other.pass(12), Vec::<String>::new());
+    drop(fork);
+    assert_eq!(other.pass(12), ["1"]);
+}

@@ -187,3 +187,38 @@ fn a_root_that_comes_later_is_read() {
     rig.append(LOG, cri_first(2, "y"));
     assert_eq!(rig.pass(12), ["stdout:y"]);
 }
+
+#[test]
+fn links_of_docker_are_followed_into_its_own_root_and_nowhere_else() {
+    let mut rig = Rig::new();
+    let canary = canary(rig.dir.path());
+    let line = |text: &str| format!("{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"2026-03-10T15:48:15.2Z\"}}\n");
+    let link = |rig: &Rig, target: &Path, name: &str| {
+        fs::create_dir_all(rig.path(name).parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(target, rig.path(name)).unwrap();
+    };
+    rig.append("docker/1a/1a-json.log", line("two"));
+    rig.append("docker/1a/1a-json.log.1", line("one"));
+    link(&rig, &rig.path("docker/1a/1a-json.log"), LOG);
+    // Out of docker's root, by the root itself, by a way through it, and by a second link in it.
+    link(&rig, &canary, "pods/a_b_c/app/0.log");
+    link(&rig, &rig.path("docker/../canary"), "pods/a_b_c/app/1.log");
+    link(&rig, Path::new("../../../canary"), "pods/a_b_c/app/2.log");
+    link(&rig, &rig.path("docker/2b/2b-json.log"), "pods/a_b_c/app/3.log");
+    link(&rig, &canary, "docker/2b/2b-json.log");
+    rig.start(PODS);
+    assert_eq!(rig.pass(1), Vec::<String>::new());
+    assert_eq!(rig.stats.refused_files.link.get(), 5, "without a root of docker's no link is followed");
+    let config = format!("{PODS}docker_root = {:?}", rig.path("docker"));
+    rig.stats = Arc::default();
+    rig.start(&config);
+    assert_eq!(rig.pass(1), ["stdout:one", "stdout:two"]);
+    assert_eq!(rig.stats.refused_files.link.get(), 4);
+    // Docker rotates: nothing changes below the root of pods.
+    rig.append("docker/1a/1a-json.log", line("three"));
+    rig.rename("docker/1a/1a-json.log", "docker/1a/1a-json.log.1");
+    rig.append("docker/1a/1a-json.log", line("four"));
+    assert_eq!(rig.pass(4), ["stdout:three", "stdout:four"]);
+    rig.start(&config);
+    assert_eq!(rig.pass(4), Vec::<String>::new());
+}
