@@ -222,3 +222,18 @@ fn links_of_docker_are_followed_into_its_own_root_and_nowhere_else() {
     rig.start(&config);
     assert_eq!(rig.pass(4), Vec::<String>::new());
 }
+
+#[test]
+fn a_held_beginning_ends_a_record_that_is_open_from_the_generation_before() {
+    let mut rig = Rig::new();
+    let lines = |lines: &[&str]| lines.iter().map(|line| cri("stdout", "F", line)).collect::<String>();
+    rig.append(&format!("{LOG}.20260310-154815"), cri_first(1, "first"));
+    rig.append(LOG, cri_first(2, "first") + &lines(&["n", "n"]));
+    let config = format!("{PODS}multiline = {{ mode = \"halt_before\", condition_pattern = \"^[a-m]\", max_lines = 2, timeout_ms = 600 }}");
+    rig.start(&config);
+    let chunks = rig.drain();
+    let held = chunks.iter().find(|got| got.records.iter().any(|(_, _, text)| text == "stdout:first\nn")).unwrap();
+    rig.held.hold(held.needs, &held.covers);
+    rig.start(&config);
+    assert_eq!(rig.pass(4), ["stdout:first", "stdout:n"], "the last line is not joined to the first record");
+}
