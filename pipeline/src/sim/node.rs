@@ -113,7 +113,7 @@ impl Life {
         buffer.set_segment_bytes(settings.segment_bytes);
         let options = Options { timeout: Some(Duration::from_secs(60)), ..Options::default() };
         Life {
-            queue: Arc::new(Queue::new(buffer, Arc::new(|| ()), Arc::default())),
+            queue: Arc::new(Queue::new(buffer, Arc::new(|| ()), Arc::default(), now)),
             appended: Arc::default(),
             decide: Decide::new(options, None, Box::new(SplitMix(run ^ index as u64))),
             pieces: BTreeMap::new(),
