@@ -66,7 +66,7 @@ impl Node {
         let queues: Vec<_> = sinks.iter().map(|life| life.queue.clone()).collect();
         let ways = (0..sinks.len()).map(|index| Edge::Sink { index, route: 0 }).collect();
         let program = Program::new(vec![Edge::Node(Box::new(Step::new(Box::new(Filter), Program::new(ways))))]);
-        let feed = Feed::new(Box::new(Tail::new(logs, &queues, settings.chunk_records)), program);
+        let feed = Feed::new(Box::new(Tail::new(logs, &queues, SinkSet::first(sinks.len()), settings.chunk_records)), program);
         let chunk =
             Chunk { batch: Batch::new(Shared::empty(), FileKey([0; 16])), covers: Vec::new(), needs: SinkSet::default(), bytes_read: 0 };
         let worker = Worker::new(vec![feed], outlets, clock.clone(), Arc::default(), Control::new());
@@ -113,7 +113,7 @@ impl Life {
         buffer.set_segment_bytes(settings.segment_bytes);
         let options = Options { timeout: Some(Duration::from_secs(60)), ..Options::default() };
         Life {
-            queue: Arc::new(Queue::new(buffer, Arc::new(|| ()), Arc::default())),
+            queue: Arc::new(Queue::new(buffer, Arc::new(|| ()), Arc::default(), now)),
             appended: Arc::default(),
             decide: Decide::new(options, None, Box::new(SplitMix(run ^ index as u64))),
             pieces: BTreeMap::new(),
