@@ -36,8 +36,8 @@ const STILL_NANOS: i64 = 100_000_000;
 ///
 /// They lie in `<root>/<namespace>_<pod>_<uid>/<container>/<restart>.log`; rotated ones beside them, also those that
 /// kubelet has compressed, are read first.
-/// Namespace, pod, uid, container and restart count come from the path alone. Symbolic links, and all that is no regular
-/// file, are refused. Fields: `message`, `timestamp`, `stream`, `file`, `source_type` and `kubernetes`, which holds
+/// Namespace, pod, uid, container and restart count come from the path alone. Symbolic links, hard links, files of
+/// users that are not trusted, and all that is no regular file, are refused. Fields: `message`, `timestamp`, `stream`, `file`, `source_type` and `kubernetes`, which holds
 /// `pod_name`, `pod_namespace`, `pod_uid`, `container_name` and `container_restart_count`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -51,6 +51,10 @@ pub struct KubernetesLogsConfig {
     /// Globs, relative to `root`, of files not to read. They are not even opened.
     #[serde(default)]
     pub exclude_paths_glob_patterns: Vec<String>,
+    /// The users, by number, whose files are read besides those of root and of the agent's own user. Files of others, and files
+    /// with several names (hard links), are refused: a pod may have put them there.
+    #[serde(default)]
+    pub trusted_uids: Vec<u32>,
     /// How lines are framed.
     #[serde(default = "default_format")]
     pub format: Format,
@@ -101,6 +105,7 @@ impl KubernetesLogsConfig {
         let pods = PodLogs {
             root: None,
             root_path: context.base_dir.join(&self.root),
+            trusted_uids: self.trusted_uids.clone(),
             include: glob_set(self.include_paths_glob_patterns.iter().map(String::as_str))?,
             exclude: glob_set(self.exclude_paths_glob_patterns.iter().map(String::as_str))?,
             clock: context.clock.clone(),
@@ -118,6 +123,7 @@ struct PodLogs {
     /// Opened when it is there first.
     root: Option<Root>,
     root_path: PathBuf,
+    trusted_uids: Vec<u32>,
     include: GlobSet,
     exclude: GlobSet,
     clock: Arc<dyn Clock>,
@@ -181,7 +187,7 @@ impl PodLogs {
             self.settled.clear();
         }
         if self.root.is_none() {
-            match Root::open(&self.root_path) {
+            match Root::open(&self.root_path, &self.trusted_uids) {
                 Ok(root) => self.root = Some(root),
                 Err(error) => {
                     let why = format!("{error} (is the node's /var/log mounted? `root` names the directory)");
@@ -230,15 +236,15 @@ impl PodLogs {
         if self.is_settled(container) {
             return;
         }
-        let mut entries = None;
+        let mut entries: Option<Vec<Entry>> = None;
         for _ in 0..MAX_LISTINGS {
             let state = self.state_of(container);
             let Some(files) = self.list(container, listing) else { return };
             let Some(found) = self.logs(files, listing) else { continue };
             let still = state.is_some_and(|(modified, _)| self.clock.unix_nanos().saturating_sub(modified) > STILL_NANOS);
-            let found = Some(found);
-            let same = found == entries;
-            entries = found;
+            let names = |entries: &[Entry]| entries.iter().map(|entry| (entry.path.clone(), entry.ino)).collect::<Vec<_>>();
+            let same = entries.as_deref().is_some_and(|before| names(before) == names(&found));
+            entries = Some(found);
             if same || still && state == self.state_of(container) {
                 break;
             }
@@ -324,6 +330,7 @@ impl Discover for PodLogs {
         Box::new(PodLogs {
             root: None,
             root_path: self.root_path.clone(),
+            trusted_uids: self.trusted_uids.clone(),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             clock: self.clock.clone(),
@@ -402,6 +409,7 @@ mod tests {
         let mut pods = PodLogs {
             root: None,
             root_path: dir.path().to_owned(),
+            trusted_uids: Vec::new(),
             include: GlobSet::empty(),
             exclude: GlobSet::empty(),
             clock: Arc::new(Still),

@@ -23,6 +23,12 @@ pub(crate) enum Refusal {
     /// A directory, FIFO, socket or device.
     #[error("it is not a regular file")]
     NotRegular,
+    /// A file that has another name too, which may be anywhere on the file system.
+    #[error("it has several names (hard links), so it may be a file of somebody else; only files with one name are read")]
+    Linked,
+    /// A file of a user that no container runtime runs as.
+    #[error("it belongs to user {0}, not to root or the agent's own user; `trusted_uids` lists others whose files are read")]
+    Owner(u32),
     /// It is gone: no fault.
     #[error("it is gone")]
     Gone,
@@ -47,17 +53,22 @@ const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEX
 
 /// A directory that nothing is opened outside of.
 #[derive(Debug)]
-pub(crate) struct Root(OwnedFd);
+pub(crate) struct Root {
+    fd: OwnedFd,
+    /// The users whose files are read besides root's and our own.
+    trusted_uids: Vec<u32>,
+}
 
 impl Root {
     /// Opens the root itself, through links if need be: its path is the operator's.
-    pub(crate) fn open(path: &Path) -> io::Result<Root> {
-        Ok(Root(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+    pub(crate) fn open(path: &Path, trusted_uids: &[u32]) -> io::Result<Root> {
+        let fd = rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(Root { fd, trusted_uids: trusted_uids.to_vec() })
     }
 
     /// Whether `path` still leads to it.
     pub(crate) fn is_at(&self, path: &Path) -> bool {
-        match (rustix::fs::fstat(&self.0), rustix::fs::stat(path)) {
+        match (rustix::fs::fstat(&self.fd), rustix::fs::stat(path)) {
             (Ok(own), Ok(there)) => (own.st_dev, own.st_ino) == (there.st_dev, there.st_ino),
             _ => false,
         }
@@ -66,19 +77,27 @@ impl Root {
     /// When the directory `below` (relative) last changed, in nanoseconds since 1970, and its inode.
     pub(crate) fn state_of(&self, below: &Path) -> Option<(i64, u64)> {
         let below = if below.as_os_str().is_empty() { Path::new(".") } else { below };
-        let stat = rustix::fs::statat(&self.0, below, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        let stat = rustix::fs::statat(&self.fd, below, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         Some((super::nanos(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)), stat.st_ino))
     }
 
-    /// Opens the regular file `below` (relative) without following any link.
+    /// Opens the regular file `below` (relative) without following any link, unless it may be somebody else's: a pod that can
+    /// write into its log directory can give it a name of any file on the same file system.
     pub(crate) fn open_file(&self, below: &Path) -> Result<(File, Facts), Refusal> {
         let strict = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        let fd = match rustix::fs::openat2(&self.0, below, FLAGS, Mode::empty(), strict) {
+        let fd = match rustix::fs::openat2(&self.fd, below, FLAGS, Mode::empty(), strict) {
             // Kernels before 5.6, and sandboxes that do not know the call.
             Err(Errno::NOSYS | Errno::PERM | Errno::INVAL) => self.open_by_component(below)?,
             result => result?,
         };
-        regular(File::from(fd))
+        let (file, facts) = regular(File::from(fd))?;
+        let stat = rustix::fs::fstat(&file)?;
+        let ours = [0, rustix::process::geteuid().as_raw()].contains(&stat.st_uid) || self.trusted_uids.contains(&stat.st_uid);
+        match stat.st_nlink {
+            2.. => Err(Refusal::Linked),
+            _ if !ours => Err(Refusal::Owner(stat.st_uid)),
+            _ => Ok((file, facts)),
+        }
     }
 
     fn open_by_component(&self, below: &Path) -> Result<OwnedFd, Refusal> {
@@ -87,7 +106,7 @@ impl Root {
         if names.iter().any(|name| !matches!(name, Component::Normal(_))) {
             return Err(Refusal::Link);
         }
-        let mut dir = self.0.try_clone().map_err(Refusal::Io)?;
+        let mut dir = self.fd.try_clone().map_err(Refusal::Io)?;
         for name in dirs {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             dir = rustix::fs::openat(&dir, name.as_os_str(), flags, Mode::empty())?;
@@ -126,7 +145,9 @@ mod tests {
         symlink(root_path.join("pod"), root_path.join("pod2")).unwrap();
         symlink("/proc/self/environ", root_path.join("pod/c/magic")).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, root_path.join("pod/c/fifo"), rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
-        let root = Root::open(&root_path).unwrap();
+        fs::hard_link(dir.path().join("canary"), root_path.join("pod/c/1.log")).unwrap();
+        let root = Root::open(&root_path, &[]).unwrap();
+        assert!(matches!(root.open_file(Path::new("pod/c/1.log")), Err(Refusal::Linked)));
         assert!(root.open_file(Path::new("pod/c/0.log")).is_ok());
         assert!(root.open_by_component(Path::new("pod/c/0.log")).is_ok());
         for name in ["pod/c/link", "pod/c/near", "pod2/c/0.log", "pod/c/magic", "pod/c/fifo", "pod/c", "../canary", "pod/../../canary"] {
@@ -135,7 +156,12 @@ mod tests {
             let stepwise = root.open_by_component(Path::new(name)).and_then(|fd| regular(File::from(fd)));
             assert!(matches!(stepwise, Err(Refusal::Link | Refusal::NotRegular)), "{name}: {stepwise:?}");
         }
-        assert!(matches!(root.open_file(Path::new("pod/c/1.log")), Err(Refusal::Gone)));
+        assert!(matches!(root.open_file(Path::new("pod/c/2.log")), Err(Refusal::Gone)));
+        // Only root can give a file away.
+        if std::os::unix::fs::chown(root_path.join("pod/c/0.log"), Some(1234), None).is_ok() {
+            assert!(matches!(root.open_file(Path::new("pod/c/0.log")), Err(Refusal::Owner(1234))));
+            assert!(Root::open(&root_path, &[1234]).unwrap().open_file(Path::new("pod/c/0.log")).is_ok());
+        }
         assert!(open_file(&root_path.join("pod/c/near"), true).is_ok());
         assert!(matches!(open_file(&root_path.join("pod/c/near"), false), Err(Refusal::Link)));
         assert!(matches!(open_file(&root_path.join("pod/c/fifo"), true), Err(Refusal::NotRegular)));
