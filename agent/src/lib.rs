@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod redact_filter;
 pub mod run;
 pub mod sources;
 pub mod state;
