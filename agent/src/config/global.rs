@@ -14,6 +14,10 @@ pub struct Global {
     /// the beginning. A relative path is resolved against the directory of the configuration file.
     #[schemars(example = "/var/lib/skidder", length(min = 1))]
     pub data_dir: Option<PathBuf>,
+    /// Refuses a configuration in which records can reach a sink without passing a transform of the type `redact`. Without
+    /// it, that is a warning where the file has such a transform at all.
+    #[serde(default)]
+    pub require_redaction: bool,
 }
 
 impl Global {

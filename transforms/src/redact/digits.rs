@@ -124,7 +124,7 @@ impl Number<'_> {
         let lengths = self.lengths();
         let first = self.text.bytes[start];
         match lengths {
-            [3, 3, 3, 2, ..] => self.fits(4, Detector::Snils, |digits| checks::snils(digits)),
+            [3, 3, 3, 2, ..] => self.fits(4, Detector::Snils, checks::snils),
             [3, 2, 4, ..] if self.uniform(3, b"-") => self.fits(3, Detector::UsSsn, is_ssn),
             [1, 4, 5, 2, 1, ..] if self.uniform(5, b"- ") => self.fits(5, Detector::ThaiId, checks::thai_id),
             _ => None,
