@@ -4,6 +4,7 @@ pub mod cli;
 pub mod config;
 pub mod dlq;
 pub mod operator;
+pub mod redact_filter;
 pub mod run;
 pub mod sources;
 pub mod state;
