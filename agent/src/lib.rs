@@ -1,5 +1,6 @@
 //! The node: command line, configuration, sources, state, and the wiring of them.
 
+pub mod buffer_cmd;
 pub mod cli;
 pub mod config;
 pub mod dlq;

@@ -81,6 +81,7 @@ use crate::sink::Note;
 
 mod append;
 mod format;
+mod inspect;
 mod log;
 mod next;
 mod positions;
@@ -94,6 +95,7 @@ mod settle;
 mod tests;
 
 use format::Salt;
+pub use inspect::{Inspection, Look, SegmentReport, inspect};
 use positions::{Held, Positions};
 use segment::{Segment, Tally};
 use seqs::SeqSet;
