@@ -21,7 +21,7 @@ use skidder_sinks::common::BufferSettings;
 use skidder_sinks::{SinkContext, SinkParts};
 
 use crate::config::{Builtin, Kind, NodeId, OnReject, Pipeline, SinkCommon};
-use crate::sources::SourceContext;
+use crate::sources::{Claims, SourceContext};
 use crate::state::{State, random_bytes};
 
 /// The bytes of one sink's frames that are kept in memory beside the disk; older ones are read back when their turn comes.
@@ -165,6 +165,7 @@ struct Around<'a> {
 
 fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_>) -> anyhow::Result<Vec<Feed>> {
     let held: Arc<dyn Held> = Arc::new(Positions(queues.to_vec()));
+    let claims = Arc::new(Claims::default());
     let mut feeds = Vec::new();
     for (node, named) in pipeline.graph.nodes(Kind::Source).zip(&pipeline.sources) {
         let program = program(pipeline, node, &mut vec![0; pipeline.sinks.len()])?;
@@ -176,6 +177,7 @@ fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_
             sinks: program.sinks(),
             new_sinks: around.new_sinks.and(program.sinks()),
             held: held.clone(),
+            claims: claims.clone(),
             stats,
             clock: around.clock.clone(),
             // One for all, so that a source that is renamed goes on where it stood.

@@ -89,7 +89,8 @@ fn a_sink_that_would_drop_refused_records_without_a_word_is_an_error() {
 #[test]
 fn an_address_that_is_none_is_shown_where_it_stands() {
     let dir = tempfile::tempdir().unwrap();
-    let path = file(&dir, "[api]\naddress = 'localhost'\n[sources.app]\ntype = 'stdin'\n[sinks.out]\ntype = 'blackhole'\ninputs = ['app']\n");
+    let path =
+        file(&dir, "[api]\naddress = 'localhost'\n[sources.app]\ntype = 'stdin'\n[sinks.out]\ntype = 'blackhole'\ninputs = ['app']\n");
     let output = skidder(&["validate", "-c", &path]);
     assert_eq!(output.status.code(), Some(78));
     let stderr = text(&output.stderr);

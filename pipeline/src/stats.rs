@@ -44,8 +44,43 @@ pub struct SourceStats {
     pub truncated: Counter,
     /// Files that could not be opened or read.
     pub failed_files: Counter,
+    /// Files that could have been read and were refused.
+    pub refused_files: RefusedFiles,
     /// Bytes known to be in the files and not read yet; a gauge, for progress.
     pub unread_bytes: Counter,
+}
+
+/// Files that a source refused, by the reason.
+#[derive(Debug, Default)]
+pub struct RefusedFiles {
+    /// Symbolic links, and what is reached through one.
+    pub link: Counter,
+    /// Directories, FIFOs, sockets and devices.
+    pub not_regular: Counter,
+    /// Files of users that are not trusted.
+    pub owner: Counter,
+    /// Files with more than one name.
+    pub hard_link: Counter,
+    /// Files that another source reads already.
+    pub overlap: Counter,
+}
+
+impl RefusedFiles {
+    /// Each reason, as a word for labels, with its count.
+    pub fn by_reason(&self) -> [(&'static str, &Counter); 5] {
+        [
+            ("link", &self.link),
+            ("not_regular", &self.not_regular),
+            ("owner", &self.owner),
+            ("hard_link", &self.hard_link),
+            ("overlap", &self.overlap),
+        ]
+    }
+
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.by_reason().iter().map(|(_, count)| count.get()).sum()
+    }
 }
 
 /// What a sink counts.

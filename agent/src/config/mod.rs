@@ -124,6 +124,7 @@ fn check_tree<R: Registry>(
 
     let nodes = sources.iter().map(|e| &e.node).chain(transforms.iter().map(|e| &e.node)).chain(sinks.iter().map(|e| &e.node));
     let graph = wiring::resolve(&nodes.cloned().collect::<Vec<_>>(), found);
+    between_sources::<R>(&sources, &base_dir, found);
     variables.conceal_all(found);
     Some(Pipeline {
         base_dir,
@@ -133,6 +134,18 @@ fn check_tree<R: Registry>(
         sinks: named(sinks)?,
         graph: graph?,
     })
+}
+
+/// What is wrong with sources only beside one another.
+fn between_sources<R: Registry>(sources: &[Entry<R::Source>], base_dir: &Path, found: &mut Diagnostics) {
+    let configs: Vec<_> = sources.iter().map(|entry| entry.options.as_ref().map(|(_, own)| own)).collect();
+    for (first, second, problem) in R::check_sources(&configs, base_dir) {
+        let (first, second) = (&sources[first].node, &sources[second].node);
+        let key = diagnostic::join(second.kind.section(), &second.name);
+        let mut diagnostic = Diagnostic::error(key, second.span.clone(), problem.message).also(first.span.clone(), "this one");
+        diagnostic.help.extend(problem.help);
+        found.push(diagnostic);
+    }
 }
 
 /// The options at the top; the sections, which stand beside them, are only known by name here.

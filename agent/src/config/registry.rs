@@ -11,7 +11,7 @@ use skidder_sinks::common::ByteSize;
 use skidder_sinks::{SinkConfig, SinkContext};
 use skidder_transforms::TransformConfig;
 
-use crate::sources::SourceConfig;
+use crate::sources::{SourceConfig, check_overlaps};
 
 /// The three kinds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -74,6 +74,13 @@ pub trait Registry {
     type Transform: Component;
     /// The sinks.
     type Sink: Component;
+
+    /// All that is wrong between two sources: their places, and what is wrong with the second. `None` stands for one whose
+    /// options have mistakes.
+    fn check_sources(sources: &[Option<&Self::Source>], base_dir: &Path) -> Vec<(usize, usize, Problem)> {
+        let _ = (sources, base_dir);
+        Vec::new()
+    }
 }
 
 /// What all sources have in common: nothing yet.
@@ -117,6 +124,7 @@ pub enum OnReject {
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLettersConfig {
     /// The most bytes of dead letters; beyond, the oldest are removed and counted. 64 MiB where it is not given.
+    #[schemars(example = "64MiB")]
     pub max_size: ByteSize,
 }
 
@@ -146,6 +154,10 @@ impl Registry for Builtin {
     type Source = SourceConfig;
     type Transform = TransformConfig;
     type Sink = SinkConfig;
+
+    fn check_sources(sources: &[Option<&SourceConfig>], base_dir: &Path) -> Vec<(usize, usize, Problem)> {
+        check_overlaps(sources, base_dir)
+    }
 }
 
 impl Component for SourceConfig {

@@ -21,7 +21,7 @@ fn view() -> View {
 
 /// The server in a thread of its own, until the test's process ends.
 fn served(view: View) -> SocketAddr {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (tell, told) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

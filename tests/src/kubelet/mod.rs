@@ -94,14 +94,11 @@ impl Node {
             kubelet_ends: AtomicBool::new(false),
             clock: AtomicU64::new(0),
         });
-        let spawn = |name: String, shared: Arc<Shared>, work: Box<dyn FnOnce(&Shared) -> io::Result<()> + Send>| {
-            thread::Builder::new().name(name).spawn(move || work(&shared))
-        };
         let mut threads = Vec::new();
         for (slot, kind) in PODS.into_iter().enumerate() {
-            threads.push(spawn(format!("pod {slot}"), shared.clone(), Box::new(move |shared| shared.run_pods(slot as u64, kind)))?);
+            threads.push(spawn(format!("pod {slot}"), &shared, move |shared| shared.run_pods(slot as u64, kind))?);
         }
-        let kubelet = Some(spawn("kubelet".into(), shared.clone(), Box::new(Shared::run_kubelet))?);
+        let kubelet = Some(spawn("kubelet".into(), &shared, Shared::run_kubelet)?);
         Ok(Node { shared, threads, kubelet })
     }
 
@@ -121,7 +118,9 @@ impl Node {
     /// Where the simulation itself failed.
     pub fn stop(&mut self) -> io::Result<()> {
         self.shared.writers_end.store(true, Ordering::Relaxed);
-        let join = |thread: thread::JoinHandle<io::Result<()>>| thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the node panicked")));
+        let join = |thread: thread::JoinHandle<io::Result<()>>| {
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the node panicked")))
+        };
         let writers: Vec<_> = self.threads.drain(..).map(join).collect();
         self.shared.kubelet_ends.store(true, Ordering::Relaxed);
         let kubelet = self.kubelet.take().map_or(Ok(()), join);
@@ -133,6 +132,16 @@ impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.stop();
     }
+}
+
+/// A thread of the node.
+fn spawn(
+    name: String,
+    shared: &Arc<Shared>,
+    work: impl FnOnce(&Shared) -> io::Result<()> + Send + 'static,
+) -> io::Result<thread::JoinHandle<io::Result<()>>> {
+    let shared = shared.clone();
+    thread::Builder::new().name(name).spawn(move || work(&shared))
 }
 
 impl Shared {

@@ -25,10 +25,11 @@ use skidder_pipeline::source::{Chunk, Held, Read, SinkSet, Source};
 use skidder_pipeline::stats::SourceStats;
 
 use super::assemble::Rules;
+use super::claims::Claims;
 use super::framing::Format;
 use super::identity::{Facts, Registry};
-pub(crate) use discover::{Age, Discover, Entry, Listing, Place};
-use generation::{Generation, Memory};
+pub(crate) use discover::{Age, Discover, Entry, Listing, Origin, Place};
+use generation::{Compressed, Content, Generation, Memory};
 use open::Refusal;
 use stream::{Stream, Turn};
 use watch::Watch;
@@ -48,6 +49,8 @@ const RESCAN_UNWATCHED: Duration = Duration::from_secs(2);
 const MAX_MEMORIES: usize = 50_000;
 /// How many turns without a result are taken before the worker is asked whether it has something else to do.
 const MAX_TURNS: usize = 256;
+/// How often a unit is listed again at once, because a file of it was gone when it was to be opened.
+const MAX_LOOKS: usize = 3;
 /// How many paths are remembered as warned of.
 const MAX_WARNED: usize = 10_000;
 
@@ -57,6 +60,7 @@ pub(crate) struct Env {
     pub sinks: SinkSet,
     pub new_sinks: SinkSet,
     pub held: Arc<dyn Held>,
+    pub claims: Arc<Claims>,
     pub stats: Arc<SourceStats>,
     pub clock: Arc<dyn Clock>,
     pub registry: Option<Arc<Mutex<Registry>>>,
@@ -76,6 +80,7 @@ impl Env {
             sinks,
             new_sinks: SinkSet::default(),
             held: self.held.clone(),
+            claims: self.claims.clone(),
             stats: if takes_over { self.stats.clone() } else { Arc::default() },
             clock: self.clock.clone(),
             registry: self.registry.clone(),
@@ -123,6 +128,8 @@ pub(crate) struct Tailer {
     timers: BinaryHeap<Reverse<(Nanos, usize)>>,
     watch: Watch,
     changed: HashSet<PathBuf>,
+    /// Units with a file that was gone when it was to be opened.
+    incomplete: HashSet<PathBuf>,
     next_scan: Nanos,
     next_watch: Nanos,
     scanned: bool,
@@ -145,6 +152,7 @@ impl Tailer {
             timers: BinaryHeap::new(),
             watch: Watch::new(),
             changed: HashSet::new(),
+            incomplete: HashSet::new(),
             next_scan: Nanos(0),
             next_watch: Nanos(0),
             scanned: false,
@@ -212,6 +220,19 @@ impl Tailer {
             tracing::warn!(source = %self.env.name, "there is no log to read yet");
         }
         self.apply(listing, now);
+        // A log that was renamed between its listing and its opening is older than those that were not: it is looked for
+        // before anything is read.
+        for _ in 0..MAX_LOOKS {
+            if self.incomplete.is_empty() {
+                break;
+            }
+            let mut listing = Listing::default();
+            self.discover.scan(Some(&std::mem::take(&mut self.incomplete)), &mut listing);
+            self.apply(listing, now);
+        }
+        if !std::mem::take(&mut self.incomplete).is_empty() {
+            self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
+        }
         self.scanned = true;
         // A large tree that changes all the time must not keep the worker busy with listing it.
         self.next_watch = self.next_watch.max(now.after(self.env.clock.now().since(started) * 20));
@@ -258,34 +279,46 @@ impl Tailer {
     fn sync(&mut self, index: usize, entries: &[Entry], now: Nanos) {
         let Some(mut stream) = self.streams[index].take() else { return };
         stream.gone = false;
-        let mut old: Vec<Generation> = std::mem::take(&mut stream.chain).into();
-        let mut listed = Vec::new();
-        for entry in entries {
+        let mut chain: Vec<Generation> = std::mem::take(&mut stream.chain).into();
+        for generation in &mut chain {
+            generation.unlisted = true;
+        }
+        let mut new: Vec<(usize, Generation)> = Vec::new();
+        let mut places = Vec::new();
+        for (number, entry) in entries.iter().enumerate() {
             let inode = (entry.dev, entry.ino);
-            if let Some(at) = old.iter().position(|g| (g.facts.dev, g.facts.ino) == inode) {
-                let mut generation = old.remove(at);
-                generation.unlisted = false;
-                generation.place = entry.place.clone();
-                generation.retry();
-                listed.push(generation);
+            if let Some(at) = chain.iter().position(|generation| generation.is_listed_as(entry)) {
+                chain[at].listed_as(entry);
+                places.push((number, at));
             } else if !self.inodes.contains_key(&inode)
                 && self.closed.get(&inode).is_none_or(|memory| (memory.size, memory.modified) != (entry.size, entry.modified))
             {
                 match self.open(entry, now) {
-                    Some(generation) => {
+                    Ok(generation) if entry.compressed => match self.compressed(generation, entry, &mut chain, now) {
+                        Found::Open(at) => places.push((number, at)),
+                        Found::Unread(generation) => {
+                            self.inodes.insert(inode, index);
+                            new.push((number, *generation));
+                        }
+                        Found::Nothing => {}
+                    },
+                    Ok(generation) => {
                         self.inodes.insert(inode, index);
-                        listed.push(generation);
+                        new.push((number, generation));
                     }
-                    None => self.discover.look_again(&stream.unit),
+                    Err(refusal) => {
+                        self.discover.look_again(&stream.unit);
+                        if matches!(refusal, Refusal::Gone) {
+                            self.incomplete.insert(stream.unit.clone());
+                        }
+                    }
                 }
             }
         }
-        // What is not listed any more was rotated away or removed: older than what is of the same run.
-        for generation in &mut old {
-            generation.unlisted = true;
+        for generation in chain.iter_mut().filter(|generation| generation.unlisted) {
+            generation.compressed = None;
         }
-        stream.chain = old.into_iter().chain(listed).collect();
-        stream.chain.make_contiguous().sort_by_key(|generation| (generation.place.restart, !generation.unlisted));
+        stream.chain = merge(chain, new, &places);
         // Most chains have one link, and there are thousands of chains.
         stream.chain.shrink_to_fit();
         self.recount(&mut stream);
@@ -299,39 +332,96 @@ impl Tailer {
         self.streams[index] = Some(stream);
     }
 
-    fn open(&mut self, entry: &Entry, now: Nanos) -> Option<Generation> {
-        let (file, facts) = match self.discover.open(entry) {
-            Ok(opened) => opened,
-            Err(Refusal::Gone) => return None,
-            Err(refusal) => {
-                self.warn(entry.path.clone(), &refusal.to_string());
-                return None;
+    /// Opens what a listing found. Where the path leads nowhere by now, or to another file, it is gone: the next listing will
+    /// say where to.
+    fn open(&mut self, entry: &Entry, now: Nanos) -> Result<Generation, Refusal> {
+        let claim = match self.env.claims.claim(&self.env.name, (entry.dev, entry.ino)) {
+            Ok(claim) => claim,
+            Err(other) => {
+                self.warn(entry.path.clone(), &Refusal::Taken(other.clone()));
+                return Err(Refusal::Taken(other));
             }
         };
-        // The path may lead to another file by now: the next listing will say.
-        if (facts.dev, facts.ino) != (entry.dev, entry.ino) {
-            self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
-            return None;
+        let (file, facts) = match self.discover.open(entry) {
+            Ok((_, facts)) if (facts.dev, facts.ino) != (entry.dev, entry.ino) => return Err(Refusal::Gone),
+            Ok(opened) => opened,
+            Err(refusal) => {
+                if !matches!(refusal, Refusal::Gone) {
+                    self.warn(entry.path.clone(), &refusal);
+                }
+                return Err(refusal);
+            }
+        };
+        // Whether a compressed one is what it should be is not known yet.
+        if !entry.compressed {
+            self.warned.remove(&entry.path);
         }
-        self.warned.remove(&entry.path);
-        let (shared, run) = self.discover.describe(entry);
-        let mut generation = Generation::new(file, facts, entry.path.clone(), entry.place.clone(), shared, now);
-        generation.run = run;
+        let origin = self.discover.describe(entry);
+        let (content, facts) = if entry.compressed {
+            let compressed = Compressed::new(Arc::new(file));
+            let size = compressed.stated_size().unwrap_or(0);
+            (Content::Compressed(Box::new(compressed)), Facts { size, ..facts })
+        } else {
+            (Content::Plain(file), facts)
+        };
+        let mut generation = Generation::new(content, facts, entry.path.clone(), entry.place.clone(), origin.shared, claim, now);
+        (generation.run, generation.format) = (origin.run, origin.format);
+        generation.compressed = entry.compressed.then(|| entry.clone());
         if let Some(memory) = self.closed.remove(&(facts.dev, facts.ino)) {
             generation.resume(&memory);
         } else if self.settings.from_end && !self.scanned {
             let registry = self.env.registry.as_ref().map(|r| r.lock().unwrap_or_else(PoisonError::into_inner));
             generation.from_end = registry.is_none_or(|registry| !registry.knows_path(&entry.path));
         }
-        Some(generation)
+        Ok(generation)
     }
 
-    fn warn(&mut self, path: PathBuf, why: &str) {
+    /// Finds out of which generation `generation` is the compressed form: one of `chain` that no name leads to, which is read
+    /// on as long as it is open, or none, so that it is to be read itself if not all of it was.
+    fn compressed(&mut self, mut generation: Generation, entry: &Entry, chain: &mut [Generation], now: Nanos) -> Found {
+        let identified = generation.identify(&self.env, true);
+        generation.release();
+        if !matches!(identified, Ok(true)) {
+            let why = identified.map_or_else(Refusal::Io, |_| Refusal::Unfit("it is compressed, and no text can be got out of it"));
+            self.warn(entry.path.clone(), &why);
+            return Found::Nothing;
+        }
+        let key = generation.key();
+        let is_it = |open: &mut Generation| {
+            // One that nothing was read of yet does not know who it is. Where it cannot be told, it is none of ours.
+            let known = open.key().is_some() || {
+                open.refresh(now);
+                open.identify(&self.env, false).unwrap_or(false)
+            };
+            known && open.key() == key
+        };
+        if let Some(at) = chain.iter_mut().position(is_it) {
+            chain[at].listed_as(entry);
+            return Found::Open(at);
+        }
+        if !generation.is_dealt_with() {
+            return Found::Unread(Box::new(generation));
+        }
+        if let Some(memory) = generation.memory() {
+            self.remember((entry.dev, entry.ino), memory);
+        }
+        Found::Nothing
+    }
+
+    fn remember(&mut self, inode: (u64, u64), memory: Memory) {
+        if self.closed.len() >= MAX_MEMORIES {
+            let some = self.closed.keys().next().copied();
+            some.map(|inode| self.closed.remove(&inode));
+        }
+        self.closed.insert(inode, memory);
+    }
+
+    fn warn(&mut self, path: PathBuf, why: &Refusal) {
         if self.warned.len() >= MAX_WARNED || self.warned.contains(&path) {
             return;
         }
         tracing::warn!(source = %self.env.name, path = %path.display(), "a log is not read: {why}");
-        self.env.stats.failed_files.add(1);
+        why.count(&self.env.stats);
         self.warned.insert(path);
     }
 
@@ -372,16 +462,14 @@ impl Tailer {
         for generation in stream.take_finished(now) {
             let inode = (generation.facts.dev, generation.facts.ino);
             self.inodes.remove(&inode);
-            if generation.facts.deleted {
-                if let Some(key) = generation.key() {
-                    self.env.held.forget(&key);
-                }
-            } else if let Some(memory) = generation.memory() {
-                if self.closed.len() >= MAX_MEMORIES {
-                    let some = self.closed.keys().next().copied();
-                    some.map(|inode| self.closed.remove(&inode));
-                }
-                self.closed.insert(inode, memory);
+            let named = match &generation.compressed {
+                Some(entry) => Some((entry.dev, entry.ino)),
+                None => Some(inode).filter(|_| !generation.facts.deleted),
+            };
+            match (named, generation.key(), generation.memory()) {
+                (Some(inode), _, Some(memory)) => self.remember(inode, memory),
+                (None, Some(key), _) => self.env.held.forget(&key),
+                _ => {}
             }
         }
     }
@@ -464,18 +552,61 @@ impl Source for Tailer {
 
     /// What is unread is left for the next start, but for files that nobody could open then.
     fn stop(&mut self) {
+        let now = self.env.clock.now();
+        let mut vanished = HashSet::new();
+        for stream in self.streams.iter_mut().flatten() {
+            let refresh = |generation: &mut Generation| {
+                generation.refresh(now);
+                generation.facts.deleted && generation.compressed.is_none()
+            };
+            if stream.chain.iter_mut().map(refresh).fold(false, |any, one| any | one) {
+                vanished.insert(stream.unit.clone());
+            }
+        }
+        // It may have been compressed since the last look.
+        if !vanished.is_empty() && !self.env.stopping {
+            let mut listing = Listing::default();
+            self.discover.scan(Some(&vanished), &mut listing);
+            self.apply(listing, now);
+        }
         self.env.stopping = true;
         self.active.clear();
-        let now = self.env.clock.now();
         for (index, slot) in self.streams.iter_mut().enumerate() {
             let Some(stream) = slot else { continue };
-            for generation in &mut stream.chain {
-                generation.refresh(now);
-            }
             stream.active = true;
             self.active.push_back(index);
         }
     }
+}
+
+/// What a compressed log turned out to be.
+enum Found {
+    /// The generation of this index.
+    Open(usize),
+    /// One that nobody has open.
+    Unread(Box<Generation>),
+    /// Nothing to read.
+    Nothing,
+}
+
+/// Puts `new` generations, each with its number in a listing, into a chain. `places` says which numbers its links have there.
+///
+/// The links keep their order, whatever happens to their names: they were written one after the other, and they vanish in any
+/// order. A new one goes before the next that is listed after it: what is not listed any more was rotated away or removed,
+/// and is older.
+fn merge(chain: Vec<Generation>, new: Vec<(usize, Generation)>, places: &[(usize, usize)]) -> VecDeque<Generation> {
+    let end = chain.len();
+    let place = |number: usize| places.iter().filter(|(listed, _)| *listed > number).map(|(_, at)| *at).min().unwrap_or(end);
+    let mut new: VecDeque<(usize, Generation)> = new.into_iter().map(|(number, generation)| (place(number), generation)).collect();
+    let mut merged = VecDeque::with_capacity(end + new.len());
+    for (at, link) in chain.into_iter().enumerate() {
+        while let Some((_, generation)) = new.pop_front_if(|(before, _)| *before <= at) {
+            merged.push_back(generation);
+        }
+        merged.push_back(link);
+    }
+    merged.extend(new.into_iter().map(|(_, generation)| generation));
+    merged
 }
 
 /// Nanoseconds since 1970 of a time that the system gave in two parts.

@@ -117,13 +117,19 @@ impl Stream {
         expired || closes || self.chain.iter().any(Generation::is_worth_reading)
     }
 
-    /// Whether there is something that no later start could read: what a file without a name still holds.
+    /// Whether there is something that no later start could read: what a file without a name still holds, and, where it ends
+    /// within a record, what comes next.
     pub(super) fn has_urgent(&mut self, env: &Env) -> bool {
-        let deleted = || self.chain.iter().filter(|generation| generation.facts.deleted);
-        if deleted().any(|generation| generation.unread() > 0 && !generation.is_failing()) {
+        let vanishes = |generation: &&Generation| generation.facts.deleted && generation.compressed.is_none();
+        let is_unread = |generation: &Generation| generation.unread() > 0 && !generation.is_failing();
+        if self.chain.iter().filter(vanishes).any(is_unread) {
             return true;
         }
-        let keys: Vec<_> = deleted().filter_map(Generation::key).collect();
+        let keys: Vec<_> = self.chain.iter().filter(vanishes).filter_map(Generation::key).collect();
+        let is_open = keys.iter().any(|key| self.joiner.waits_for(key));
+        if is_open && self.chain.iter().any(|generation| is_unread(generation) && generation.is_worth_reading()) {
+            return true;
+        }
         self.joiner.give_up(env.has_last_line(), |file| keys.contains(file));
         !self.joiner.ready.is_empty()
     }
@@ -141,8 +147,11 @@ impl Stream {
             let last = index + 1 == self.chain.len();
             let generation = &self.chain[index];
             // A vanished log of no size was never identified; all else must be read.
-            let done = generation.unread() == 0 && now.since(generation.grown) >= LINGER;
-            let over = generation.unlisted || (!last && self.has_newer(index));
+            let grows = !generation.is_compressed() && now.since(generation.grown) < LINGER;
+            let done = generation.unread() == 0
+                && !grows
+                && (generation.unlisted || !generation.key().is_some_and(|key| self.joiner.waits_for(&key)));
+            let over = generation.unlisted || generation.is_compressed() || (!last && self.has_newer(index));
             if done && over {
                 finished.extend(self.chain.remove(index));
             } else {
