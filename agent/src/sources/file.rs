@@ -13,6 +13,7 @@ use skidder_pipeline::shared::{Shared, SharedFields};
 use skidder_pipeline::source::Source;
 use skidder_pipeline::value::Value;
 
+use super::assemble::MaxRecordAction;
 use super::framing::Format;
 use super::identity::{Facts, Registry};
 use super::multiline::MultilineConfig;
@@ -48,10 +49,12 @@ pub struct FileConfig {
     pub read_from: ReadFrom,
     /// How lines are joined to records of several lines, such as stack traces. Without it each line is a record.
     pub multiline: Option<MultilineConfig>,
-    /// The longest message of a record, in bytes. A longer one is cut there and marked with `truncated` and
-    /// `original_bytes`.
+    /// The longest message of a record, in bytes.
     #[serde(default = "default_max_record_bytes")]
     pub max_record_bytes: usize,
+    /// What becomes of a longer one.
+    #[serde(default)]
+    pub max_record_action: MaxRecordAction,
     /// Whether files and directories are read that symbolic links lead to.
     #[serde(default = "default_follow_symlinks")]
     pub follow_symlinks: bool,
@@ -107,7 +110,8 @@ impl FileConfig {
         let files = Files::new(&context.base_dir, &self.include, &self.exclude, self.follow_symlinks)?;
         let settings = Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: self.read_from == ReadFrom::End };
         let registry = Registry::shared(&context.state_dir, context.epoch)?;
-        let env = context.env(self.format, self.max_record_bytes, self.multiline.as_ref(), Some(registry))?;
+        let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
+        let env = context.env(self.format, rules, Some(registry));
         Ok(Tailer::new(env, Box::new(files), settings))
     }
 }

@@ -35,7 +35,7 @@ pub(crate) struct Pending {
     pub output: Output,
     pub timestamp: Vec<u8>,
     pub timestamp_kind: Kind,
-    /// The text so far, never longer than `max_record_bytes`.
+    /// The text so far, as much of it as is kept ([`Rules::keep_bytes`](super::assemble::Rules::keep_bytes)).
     pub text: Vec<u8>,
     pub kind: Kind,
     /// How long the text would be without a limit.

@@ -20,6 +20,7 @@ use skidder_pipeline::value::{Kind, Value};
 
 use docker::DockerRoot;
 
+use super::assemble::MaxRecordAction;
 use super::file::{glob, glob_set};
 use super::framing::Format;
 use super::identity::{ContainerRun, Facts};
@@ -64,10 +65,12 @@ pub struct KubernetesLogsConfig {
     pub format: Format,
     /// How lines are joined to records of several lines, such as stack traces. Without it each line is a record.
     pub multiline: Option<MultilineConfig>,
-    /// The longest message of a record, in bytes. A longer one is cut there and marked with `truncated` and
-    /// `original_bytes`.
+    /// The longest message of a record, in bytes.
     #[serde(default = "default_max_record_bytes")]
     pub max_record_bytes: usize,
+    /// What becomes of a longer one.
+    #[serde(default)]
+    pub max_record_action: MaxRecordAction,
     /// The time between full looks for new files, in milliseconds. New files are usually seen at once.
     #[serde(default = "default_rescan_interval_ms")]
     pub rescan_interval_ms: u64,
@@ -142,7 +145,8 @@ impl KubernetesLogsConfig {
             compressed: false,
         };
         let settings = Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: false };
-        let env = context.env(self.format, self.max_record_bytes, self.multiline.as_ref(), None)?;
+        let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
+        let env = context.env(self.format, rules, None);
         Ok(Tailer::new(env, Box::new(pods), settings))
     }
 }

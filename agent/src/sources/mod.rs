@@ -28,7 +28,7 @@ use skidder_pipeline::problem::Problem;
 use skidder_pipeline::source::{Held, SinkSet, Source};
 use skidder_pipeline::stats::SourceStats;
 
-use assemble::Rules;
+use assemble::{MaxRecordAction, Rules};
 pub use claims::Claims;
 use file::FileConfig;
 use framing::Format;
@@ -114,14 +114,8 @@ pub struct SourceContext {
 }
 
 impl SourceContext {
-    fn env(
-        self,
-        format: Format,
-        max_record_bytes: usize,
-        multiline: Option<&MultilineConfig>,
-        registry: Option<Arc<Mutex<Registry>>>,
-    ) -> anyhow::Result<tail::Env> {
-        Ok(tail::Env {
+    fn env(self, format: Format, rules: Rules, registry: Option<Arc<Mutex<Registry>>>) -> tail::Env {
+        tail::Env {
             name: self.name,
             sinks: self.sinks,
             new_sinks: self.new_sinks,
@@ -130,17 +124,17 @@ impl SourceContext {
             stats: self.stats,
             clock: self.clock,
             registry,
-            rules: Arc::new(rules(max_record_bytes, multiline)?),
+            rules: Arc::new(rules),
             format,
             block_bytes: tail::BLOCK_BYTES,
             once: self.once,
             stopping: false,
-        })
+        }
     }
 }
 
-fn rules(max_record_bytes: usize, multiline: Option<&MultilineConfig>) -> anyhow::Result<Rules> {
-    Ok(Rules { max_record_bytes, multiline: multiline.map(MultilineConfig::build).transpose()? })
+fn rules(max_record_bytes: usize, max_record_action: MaxRecordAction, multiline: Option<&MultilineConfig>) -> anyhow::Result<Rules> {
+    Ok(Rules { max_record_bytes, max_record_action, multiline: multiline.map(MultilineConfig::build).transpose()? })
 }
 
 /// 1 MiB: what the stores at hand take (Loki 256 KiB by default, Elasticsearch 100 MiB a request), many times what people read.

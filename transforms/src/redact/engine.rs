@@ -72,6 +72,8 @@ pub(super) struct Engine {
     /// The leaf as the last round left it, and as the next one makes it.
     current: Vec<u8>,
     next: Vec<u8>,
+    /// Where a part of the leaf lies that alone will be shown, as it moves from round to round.
+    part: (usize, usize),
     /// How many values each rule took out since the counts were taken.
     counts: Vec<u64>,
     /// How many leaves were withheld since then.
@@ -90,7 +92,7 @@ impl Engine {
         }
         let counts = vec![0; rules.len()];
         let (current, next) = (Vec::new(), Vec::new());
-        Engine { rules, builtins, patterns, view: View::default(), hits: Vec::new(), current, next, counts, withheld: 0 }
+        Engine { rules, builtins, patterns, view: View::default(), hits: Vec::new(), current, next, part: (0, 0), counts, withheld: 0 }
     }
 
     /// The rules.
@@ -130,6 +132,15 @@ impl Engine {
                 Some(WITHHELD)
             }
         }
+    }
+
+    /// Takes values out of a leaf of which only `part` will be shown, and says where that is then. A value that the edge of
+    /// the part goes through belongs to what is before the edge, as a whole.
+    pub(super) fn redact_part(&mut self, raw: &[u8], form: Form, part: (usize, usize)) -> Option<(&[u8], (usize, usize))> {
+        self.part = part;
+        let withheld = self.withheld;
+        self.redact(raw, form)?;
+        if self.withheld > withheld { Some((WITHHELD, (0, WITHHELD.len()))) } else { Some((&self.current, self.part)) }
     }
 
     /// The counts of each rule that took something out since the last call, and of what was withheld.
@@ -190,6 +201,19 @@ impl Engine {
             done = hit.end;
         }
         self.next.extend_from_slice(&raw[done..]);
+        self.part = (self.moved(self.part.0, form), self.moved(self.part.1, form));
+    }
+
+    /// Where `at` lies when the hits are replaced.
+    fn moved(&self, at: usize, form: Form) -> usize {
+        let (mut done, mut moved) = (0, 0);
+        for hit in self.hits.iter().take_while(|hit| hit.start < at) {
+            let rule = &self.rules[hit.rule];
+            let replacement = if form == Form::Plain { &rule.replacement } else { &rule.escaped };
+            moved += hit.start - done + replacement.len();
+            done = hit.end;
+        }
+        moved + at.saturating_sub(done)
     }
 }
 

@@ -279,7 +279,7 @@ impl Generation {
         (needs, framing): (SinkSet, Framing),
     ) -> io::Result<Step> {
         let len = usize::try_from(line_end - self.cursor).unwrap_or(usize::MAX);
-        let keep = len.min(env.rules.max_record_bytes.saturating_add(MAX_HEADER_BYTES).max(env.block_bytes));
+        let keep = len.min(env.rules.keep_bytes().saturating_add(MAX_HEADER_BYTES).max(env.block_bytes));
         let key = *chunk.batch.file();
         let Some((start, got)) = self.fill(env, &mut chunk.batch, keep)? else { return Ok(Step::Truncated) };
         if got < keep {
