@@ -343,18 +343,17 @@ impl Assembly<'_> {
         let mut cuts = vec![0];
         // Where the text goes on beyond what was read, its last bytes are there to be seen, not to be shown.
         let most_bytes = self.rules.keep_bytes() - MARGIN_BYTES;
-        let shown = if record.original_bytes.is_some_and(|all| all > text.len() as u64) {
-            text.len().saturating_sub(MARGIN_BYTES).max(self.rules.max_record_bytes.min(text.len()))
-        } else {
-            text.len()
-        };
-        let shown = shown.min(most_bytes);
+        let is_whole = record.original_bytes.is_none_or(|all| all <= text.len() as u64);
+        let shown = if is_whole { text.len() } else { text.len().saturating_sub(MARGIN_BYTES) }.min(most_bytes);
         let mut at = 0;
         while at < shown && cuts.len() <= most {
             let rest = Span { start: text.start + at as u32, ..text };
             let piece = cut_point(rest.of(&self.bytes), record.message.kind, self.rules.max_record_bytes.min(shown - at));
             at += piece.max(1);
             cuts.push(at);
+        }
+        if cuts.len() == 1 {
+            cuts.push(0);
         }
         let parts = cuts.len() - 1;
         for (index, piece) in cuts.windows(2).enumerate() {

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
+use std::num::NonZeroU64;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use schemars::JsonSchema;
@@ -20,7 +20,7 @@ use super::multiline::MultilineConfig;
 use super::overlap::Reach;
 use super::tail::open::{Refusal, open_file};
 use super::tail::{Age, Discover, Entry, Listing, Origin, Place, Settings, Tailer};
-use super::{SourceContext, check_common, default_max_record_bytes, default_rescan_interval_ms};
+use super::{SourceContext, check_common, default_max_held_bytes, default_max_record_bytes, default_rescan_interval_ms};
 
 /// How deep below a glob's fixed part directories are entered.
 const MAX_DEPTH: usize = 32;
@@ -58,6 +58,16 @@ pub struct FileConfig {
     /// Whether files and directories are read that symbolic links lead to.
     #[serde(default = "default_follow_symlinks")]
     pub follow_symlinks: bool,
+    /// Files that were last written longer ago than this many seconds are not opened, until they are written again. By
+    /// default all are.
+    pub ignore_older_secs: Option<u64>,
+    /// How much is read of each file, in bytes per second, so that a noisy one leaves room to the others. What is beyond it
+    /// waits in the file. By default there is no limit.
+    pub rate_limit_bytes_per_sec: Option<NonZeroU64>,
+    /// How many bytes of deleted logs are kept on the disk, by being held open, until they are read. Beyond it the oldest of the
+    /// file that holds most is given up, with a warning, and counted as lost.
+    #[serde(default = "default_max_held_bytes")]
+    pub max_held_bytes: u64,
     /// The time between full looks for new files, in milliseconds. New files are usually seen at once.
     #[serde(default = "default_rescan_interval_ms")]
     pub rescan_interval_ms: u64,
@@ -108,7 +118,9 @@ impl FileConfig {
 
     pub(super) fn tailer(&self, context: SourceContext) -> anyhow::Result<Tailer> {
         let files = Files::new(&context.base_dir, &self.include, &self.exclude, self.follow_symlinks)?;
-        let settings = Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: self.read_from == ReadFrom::End };
+        let rate = self.rate_limit_bytes_per_sec.map(NonZeroU64::get);
+        let settings = super::settings(self.rescan_interval_ms, self.ignore_older_secs, rate, self.max_held_bytes);
+        let settings = Settings { from_end: self.read_from == ReadFrom::End, ..settings };
         let registry = Registry::shared(&context.state_dir, context.epoch)?;
         let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
         let env = context.env(self.format, rules, Some(registry));

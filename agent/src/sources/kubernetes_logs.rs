@@ -4,9 +4,9 @@ mod docker;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use globset::GlobSet;
 use schemars::JsonSchema;
@@ -27,8 +27,8 @@ use super::identity::{ContainerRun, Facts};
 use super::multiline::MultilineConfig;
 use super::overlap::Reach;
 use super::tail::open::{Owners, Refusal, Root};
-use super::tail::{Age, Discover, Entry, Listing, Origin, Place, Settings, Tailer};
-use super::{SourceContext, check_common, default_max_record_bytes, default_rescan_interval_ms};
+use super::tail::{Age, Discover, Entry, Listing, Origin, Place, Tailer};
+use super::{SourceContext, check_common, default_max_held_bytes, default_max_record_bytes, default_rescan_interval_ms};
 
 /// A directory that was changed this shortly before it was listed may change again without its time showing it: file systems
 /// stamp with the kernel's tick, some milliseconds; network ones with seconds.
@@ -71,6 +71,16 @@ pub struct KubernetesLogsConfig {
     /// What becomes of a longer one.
     #[serde(default)]
     pub max_record_action: MaxRecordAction,
+    /// Files that were last written longer ago than this many seconds are not opened, until they are written again. By
+    /// default all are.
+    pub ignore_older_secs: Option<u64>,
+    /// How much is read of each container, in bytes per second, so that a noisy one leaves room to the others. What is beyond it
+    /// waits in the file. By default there is no limit.
+    pub rate_limit_bytes_per_sec: Option<NonZeroU64>,
+    /// How many bytes of deleted logs are kept on the disk, by being held open, until they are read. Beyond it the oldest of the
+    /// container that holds most is given up, with a warning, and counted as lost.
+    #[serde(default = "default_max_held_bytes")]
+    pub max_held_bytes: u64,
     /// The time between full looks for new files, in milliseconds. New files are usually seen at once.
     #[serde(default = "default_rescan_interval_ms")]
     pub rescan_interval_ms: u64,
@@ -144,7 +154,8 @@ impl KubernetesLogsConfig {
             pods: HashMap::new(),
             compressed: false,
         };
-        let settings = Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: false };
+        let rate = self.rate_limit_bytes_per_sec.map(NonZeroU64::get);
+        let settings = super::settings(self.rescan_interval_ms, self.ignore_older_secs, rate, self.max_held_bytes);
         let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
         let env = context.env(self.format, rules, None);
         Ok(Tailer::new(env, Box::new(pods), settings))
@@ -431,7 +442,7 @@ impl Discover for PodLogs {
 mod tests {
     use super::*;
     use crate::sources::testing::Still;
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     #[test]
     fn directories_that_did_not_change_are_not_listed_again() {

@@ -20,6 +20,7 @@ mod testing;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -121,6 +122,7 @@ impl SourceContext {
             new_sinks: self.new_sinks,
             held: self.held,
             claims: self.claims,
+            losses: self.stats.clone(),
             stats: self.stats,
             clock: self.clock,
             registry,
@@ -144,6 +146,17 @@ fn default_max_record_bytes() -> usize {
 
 fn default_rescan_interval_ms() -> u64 {
     10_000
+}
+
+/// 1 GiB: what a node spares without the kubelet beginning to evict.
+fn default_max_held_bytes() -> u64 {
+    1024 * 1024 * 1024
+}
+
+/// How a source tails, of what its configuration says.
+fn settings(rescan_interval_ms: u64, ignore_older_secs: Option<u64>, rate: Option<u64>, max_held_bytes: u64) -> tail::Settings {
+    let (rescan, ignore_older) = (Duration::from_millis(rescan_interval_ms), ignore_older_secs.map(Duration::from_secs));
+    tail::Settings { rescan, from_end: false, ignore_older, rate, max_held_bytes }
 }
 
 /// The mistakes that all sources can have.

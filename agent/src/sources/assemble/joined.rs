@@ -20,7 +20,7 @@ impl Assembly<'_> {
 
     fn begin(&self, offset: u64, line: &Line) -> Pending {
         let timestamp = (line.timestamp.span.of(&self.bytes), line.timestamp.kind);
-        Pending::new(self.block.file, offset, self.block.needs, line.output, timestamp, line.message.kind)
+        Pending::new((self.block.file, self.batch.shared().clone()), offset, self.block.needs, line.output, timestamp, line.message.kind)
     }
 
     /// A whole line, of one part, where lines are joined.

@@ -7,6 +7,7 @@
 mod discover;
 mod generation;
 mod held;
+mod limits;
 pub(crate) mod open;
 mod stream;
 mod watch;
@@ -30,6 +31,7 @@ use super::framing::Format;
 use super::identity::{Facts, Registry};
 pub(crate) use discover::{Age, Discover, Entry, Listing, Origin, Place};
 use generation::{Generation, Memory};
+use limits::Share;
 use open::Refusal;
 use stream::{Stream, Turn};
 use watch::Watch;
@@ -60,6 +62,8 @@ pub(crate) struct Env {
     pub held: Arc<dyn Held>,
     pub claims: Arc<Claims>,
     pub stats: Arc<SourceStats>,
+    /// Where losses are counted: for each sink that has them.
+    pub losses: Arc<SourceStats>,
     pub clock: Arc<dyn Clock>,
     pub registry: Option<Arc<Mutex<Registry>>>,
     pub rules: Arc<Rules>,
@@ -80,6 +84,7 @@ impl Env {
             held: self.held.clone(),
             claims: self.claims.clone(),
             stats: if takes_over { self.stats.clone() } else { Arc::default() },
+            losses: self.losses.clone(),
             clock: self.clock.clone(),
             registry: self.registry.clone(),
             rules: self.rules.clone(),
@@ -109,6 +114,12 @@ pub(crate) struct Settings {
     pub rescan: Duration,
     /// Whether what is there at the first scan, and was never met before, is skipped.
     pub from_end: bool,
+    /// Files that were not written for longer are not opened.
+    pub ignore_older: Option<Duration>,
+    /// How much is read of each log, in bytes per second.
+    pub rate: Option<u64>,
+    /// How many bytes of deleted files are kept on the disk by being held open.
+    pub max_held_bytes: u64,
 }
 
 /// A source that tails what its discovery finds.
@@ -129,7 +140,7 @@ pub(crate) struct Tailer {
     next_scan: Nanos,
     next_watch: Nanos,
     scanned: bool,
-    unread: u64,
+    sums: Share,
     warned: HashSet<PathBuf>,
 }
 
@@ -151,7 +162,7 @@ impl Tailer {
             next_scan: Nanos(0),
             next_watch: Nanos(0),
             scanned: false,
-            unread: 0,
+            sums: Share::default(),
             warned: HashSet::new(),
         }
     }
@@ -271,6 +282,9 @@ impl Tailer {
                 generation.place = entry.place.clone();
                 generation.retry();
                 listed.push(generation);
+            } else if self.is_ignored(entry) {
+                // It may be written again, which does not show in its directory.
+                self.discover.look_again(&stream.unit);
             } else if !self.inodes.contains_key(&inode)
                 && self.closed.get(&inode).is_none_or(|memory| (memory.size, memory.modified) != (entry.size, entry.modified))
             {
@@ -300,6 +314,12 @@ impl Tailer {
             self.schedule(&mut stream, index, now.after(MIN_POLL));
         }
         self.streams[index] = Some(stream);
+    }
+
+    /// Whether a file that is not open was not written for too long.
+    fn is_ignored(&self, entry: &Entry) -> bool {
+        let age = self.env.clock.unix_nanos().saturating_sub(entry.modified);
+        self.settings.ignore_older.is_some_and(|oldest| i128::from(age) > oldest.as_nanos() as i128)
     }
 
     fn open(&mut self, entry: &Entry, now: Nanos) -> Option<Generation> {
@@ -396,19 +416,16 @@ impl Tailer {
         }
     }
 
-    fn recount(&mut self, stream: &mut Stream) {
-        let unread = stream.count_unread();
-        self.unread = self.unread + unread - stream.unread;
-        stream.unread = unread;
-        self.env.stats.unread_bytes.set(self.unread);
-    }
-
     /// Lets the stream at the head of the queue take its turn. `None` where that came to nothing to hand over.
     fn take_turn(&mut self, index: usize, chunk: &mut Chunk, now: Nanos) -> Option<Read> {
         let mut stream = self.streams[index].take()?;
         // Deficit round robin: who had a line of a megabyte passes the next turns.
         stream.deficit = (stream.deficit + BLOCK_BYTES as i64).min(BLOCK_BYTES as i64);
-        let turn = if stream.deficit <= 0 {
+        let waits = self.settings.rate.filter(|_| !self.env.once && !self.env.stopping).and_then(|rate| stream.allowance.wait(rate, now));
+        let turn = if let Some(until) = waits {
+            // It is looked at meanwhile: it may be rotated, or deleted.
+            Turn::Idle(until.min(now.after(MAX_POLL)))
+        } else if stream.deficit <= 0 {
             Turn::Moved
         } else if self.env.stopping && !stream.has_urgent(&self.env) {
             Turn::Finished
@@ -426,6 +443,7 @@ impl Tailer {
         }
         let read = (turn == Turn::Chunk).then(|| {
             stream.deficit -= i64::try_from(chunk.bytes_read).unwrap_or(i64::MAX);
+            stream.allowance.spend(chunk.bytes_read);
             Read::Chunk
         });
         self.streams[index] = Some(stream);
@@ -442,6 +460,7 @@ impl Source for Tailer {
             self.poll_due(now);
         }
         for _ in 0..MAX_TURNS {
+            self.keep_limits();
             let Some(index) = self.active.pop_front() else {
                 chunk.batch.reset(Shared::empty(), FileKey([0; 16]));
                 if self.env.once || self.env.stopping {

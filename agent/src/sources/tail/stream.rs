@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use skidder_pipeline::edge::Nanos;
-use skidder_pipeline::shared::Shared;
 use skidder_pipeline::source::Chunk;
 
 use super::super::assemble::{assemble_ready, constants};
 use super::super::join::Joiner;
 use super::generation::{Generation, Step, recycle};
+use super::limits::{Allowance, Share};
 use super::{Env, MAX_POLL, MIN_POLL};
 
 /// How long a last line without its newline may still be completed once a newer generation has bytes.
@@ -43,8 +43,10 @@ pub(super) struct Stream {
     pub active: bool,
     /// Bytes that it may still read in its turn.
     pub deficit: i64,
-    /// What it last added to the gauge of unread bytes.
-    pub unread: u64,
+    /// How much may be read of it now, where that is limited.
+    pub allowance: Allowance,
+    /// What it last added to the sums of its source.
+    pub share: Share,
     /// Whether no listing knows it any more.
     pub gone: bool,
     interval: Duration,
@@ -59,7 +61,8 @@ impl Stream {
             due: Nanos(0),
             active: false,
             deficit: 0,
-            unread: 0,
+            allowance: Allowance::default(),
+            share: Share::default(),
             gone: false,
             interval: MIN_POLL,
         }
@@ -153,9 +156,7 @@ impl Stream {
     }
 
     fn deliver_ready(&mut self, env: &Env, chunk: &mut Chunk) -> bool {
-        let Some(file) = self.joiner.ready.front().map(|first| first.file) else { return false };
-        let of_file = self.chain.iter().find(|generation| generation.key() == Some(file)).or(self.chain.back());
-        let shared = of_file.map_or_else(Shared::empty, |generation| generation.shared.clone());
+        let Some((file, shared)) = self.joiner.ready.front().map(|first| (first.file, first.shared.clone())) else { return false };
         recycle(&mut chunk.batch, shared, file);
         constants::prepare(chunk.batch.bytes_mut(), 0, env.clock.unix_nanos());
         let Some((_, needs)) = assemble_ready(&env.rules, &mut self.joiner, &mut chunk.batch, &mut chunk.covers, &env.stats) else {
