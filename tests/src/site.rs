@@ -36,6 +36,11 @@ impl Site {
         self.directory.path()
     }
 
+    /// Leaves it where it is, for a person to look at; its path.
+    pub fn keep(self) -> String {
+        self.directory.keep().display().to_string()
+    }
+
     /// Appends to a file in it, which is made with the directories above it where it is not there.
     pub fn append(&self, relative: &str, text: impl AsRef<[u8]>) -> io::Result<()> {
         let path = self.path(relative);

@@ -35,15 +35,16 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, SourceText};
-pub use self::global::Global;
+pub use self::global::{ApiConfig, Global};
 pub use self::graph::{Graph, MAX_ROUTES, NodeId, Route};
 pub use self::pipeline::{Named, Pipeline};
-pub use self::registry::{Builtin, Component, Kind, Place, Registry, SinkCommon, SourceCommon, TransformCommon};
+pub use self::registry::{Builtin, Component, Kind, OnReject, Place, Registry, SinkCommon, SourceCommon, TransformCommon};
 pub use self::schema::FileSchema;
 pub use self::variables::Environment;
 
 use self::components::{Entry, Reader};
 use self::document::MAX_FILE_BYTES;
+use self::sound::locate;
 use self::variables::Variables;
 use self::walk::Walk;
 
@@ -160,8 +161,17 @@ fn global(root: &mut DeTable<'_>, schema: &FileSchema, variables: &Variables, fo
     }
     let mut options = root.clone();
     Kind::ALL.iter().for_each(|kind| drop(options.remove(kind.section())));
-    match Global::deserialize(ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(options)))) {
-        Ok(global) => Some(global),
+    let options = Spanned::new(0..0, DeValue::Table(options));
+    match Global::deserialize(ValueDeserializer::from(options.clone())) {
+        Ok(global) => {
+            let problems = global.check();
+            for problem in &problems {
+                let mut error = Diagnostic::error(problem.path.join("."), locate(&options, &problem.path).0, &problem.message);
+                error.help.extend(problem.help.clone());
+                found.push(variables.conceal(error));
+            }
+            problems.is_empty().then_some(global)
+        }
         Err(error) => {
             found.push(Diagnostic::error("", error.span(), error.message()));
             None

@@ -7,6 +7,8 @@
 //!   container and restart count name one run of one container for good. Its generations follow each other, and their
 //!   first lines differ because a runtime starts each with its own time in nanoseconds. Should a file be cut or replaced in
 //!   place and start with the very same line, the marker of what was read before shows it, and the key gets a further part.
+//!   Kubelet compresses rotated ones into a file of another name and inode: the first line of its text is the same, so it is
+//!   the same generation, read on at the same offset of its text.
 //! - *Other files.* The key is a SHA-256 over the random epoch of the state directory, device, inode, time of birth and a
 //!   generation number. The file system gives an inode to one file at a time; a file that gets it later has another time of
 //!   birth, and where the file system keeps none, [`Registry`] has the number before and counts on. Within one inode,
@@ -89,6 +91,18 @@ impl Facts {
     }
 }
 
+/// Text that can be read at any offset.
+pub(crate) trait Text {
+    /// Reads into `buffer` from `offset` on until it is full or the text ends; says how much was read.
+    fn read_text(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+impl Text for File {
+    fn read_text(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        read_full(self, buffer, offset)
+    }
+}
+
 /// Reads into `buffer` from `offset` on until it is full or the file ends; says how much was read.
 pub(crate) fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
@@ -103,19 +117,19 @@ pub(crate) fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Resu
     Ok(filled)
 }
 
-/// The marker of the bytes before `offset` in `file`; `None` where it is shorter.
-pub(crate) fn marker_before(file: &File, offset: u64) -> io::Result<Option<u64>> {
+/// The marker of the bytes before `offset` in `text`; `None` where it is shorter.
+pub(crate) fn marker_before(text: &impl Text, offset: u64) -> io::Result<Option<u64>> {
     let mut buffer = [0; MARKER_BYTES];
     let len = MARKER_BYTES.min(usize::try_from(offset).unwrap_or(MARKER_BYTES));
-    let read = read_full(file, &mut buffer[..len], offset - len as u64)?;
+    let read = text.read_text(&mut buffer[..len], offset - len as u64)?;
     Ok((read == len).then(|| marker(&buffer[..len])))
 }
 
-/// Whether `file`, of `size` bytes, still holds what `sets` say was read of it.
-pub(crate) fn still_holds<'a>(file: &File, size: u64, sets: impl Iterator<Item = &'a RangeSet>) -> io::Result<bool> {
+/// Whether `text`, of `size` bytes, still holds what `sets` say was read of it.
+pub(crate) fn still_holds<'a>(text: &impl Text, size: u64, sets: impl Iterator<Item = &'a RangeSet>) -> io::Result<bool> {
     for set in sets {
         let Some(last) = set.stretches().last() else { continue };
-        if last.end > size || marker_before(file, last.end)? != Some(last.marker) {
+        if last.end > size || marker_before(text, last.end)? != Some(last.marker) {
             return Ok(false);
         }
     }

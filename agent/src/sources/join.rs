@@ -243,6 +243,12 @@ impl Joiner {
         largest.cut = true;
     }
 
+    /// Whether a record that began in `file` has not been given out.
+    pub(crate) fn waits_for(&self, file: &FileKey) -> bool {
+        let open = self.partial.iter().chain(&self.lines).flatten().map(Box::as_ref);
+        open.chain(&self.ready).any(|pending| pending.file == *file)
+    }
+
     /// Gives up the open records of `output` that other sinks need than `needs`. Says whether there were any.
     pub(crate) fn give_up_others(&mut self, output: Output, needs: SinkSet) -> bool {
         let slot = output as usize;

@@ -33,10 +33,15 @@ use super::{SourceContext, check_common, default_max_held_bytes, default_max_rec
 /// A directory that was changed this shortly before it was listed may change again without its time showing it: file systems
 /// stamp with the kernel's tick, some milliseconds; network ones with seconds.
 const SETTLE_NANOS: i64 = 2_000_000_000;
+/// A directory in which files are renamed while it is listed may be listed without one that was there all the time. So it is
+/// listed until it is still, or two listings are alike, or this often.
+const MAX_LISTINGS: usize = 6;
+const STILL_NANOS: i64 = 100_000_000;
 
 /// Reads the logs of a node's containers.
 ///
-/// They lie in `<root>/<namespace>_<pod>_<uid>/<container>/<restart>.log`; rotated ones beside them are read first.
+/// They lie in `<root>/<namespace>_<pod>_<uid>/<container>/<restart>.log`; rotated ones beside them, also those that
+/// kubelet has compressed, are read first.
 /// Namespace, pod, uid, container and restart count come from the path alone. Symbolic links, all that is no regular
 /// file, files of users that do not write logs, and files with a second name are refused. Fields: `message`, `timestamp`, `stream`, `file`, `source_type` and `kubernetes`, which holds
 /// `pod_name`, `pod_namespace`, `pod_uid`, `container_name` and `container_restart_count`.
@@ -152,7 +157,6 @@ impl KubernetesLogsConfig {
             clock: context.clock.clone(),
             settled: HashMap::new(),
             pods: HashMap::new(),
-            compressed: false,
         };
         let rate = self.rate_limit_bytes_per_sec.map(NonZeroU64::get);
         let settings = super::settings(self.rescan_interval_ms, self.ignore_older_secs, rate, self.max_held_bytes);
@@ -176,8 +180,6 @@ struct PodLogs {
     settled: HashMap<PathBuf, (i64, u64)>,
     /// The directories of the containers met, by those of their pods.
     pods: HashMap<PathBuf, Vec<PathBuf>>,
-    /// Whether compressed logs were met.
-    compressed: bool,
 }
 
 /// What a pod's directory is called by.
@@ -201,7 +203,7 @@ fn parse_pod(name: &str) -> Option<PodName<'_>> {
 enum LogName {
     Plain(Place),
     /// A rotated log that kubelet compressed.
-    Compressed,
+    Compressed(Place),
     /// Not a log: kubelet's `.tmp`, or something that is not kubelet's.
     Other,
 }
@@ -214,8 +216,11 @@ fn parse_log(name: &str) -> LogName {
     match rest.strip_prefix('.') {
         None if rest.is_empty() => LogName::Plain(Place { restart, age: Age::Live }),
         Some(time) if is_rotation_time(time) => LogName::Plain(Place { restart, age: Age::Rotated(time.to_owned()) }),
-        Some(suffix) if suffix.strip_suffix(".gz").is_some_and(is_rotation_time) => LogName::Compressed,
-        _ => LogName::Other,
+        Some(suffix) => match suffix.strip_suffix(".gz").filter(|time| is_rotation_time(time)) {
+            Some(time) => LogName::Compressed(Place { restart, age: Age::Rotated(time.to_owned()) }),
+            None => LogName::Other,
+        },
+        None => LogName::Other,
     }
 }
 
@@ -282,30 +287,51 @@ impl PodLogs {
         if self.is_settled(container) {
             return;
         }
-        let Some(files) = self.list(container, listing) else { return };
-        let mut entries = Vec::new();
-        for entry in files {
-            let path = entry.path();
+        let mut entries = None;
+        for _ in 0..MAX_LISTINGS {
+            let state = self.state_of(container);
+            let Some(files) = self.list(container, listing) else { return };
+            let Some(found) = self.logs(container, files, listing) else { continue };
+            let still = state.is_some_and(|(modified, _)| self.clock.unix_nanos().saturating_sub(modified) > STILL_NANOS);
+            let found = Some(found);
+            let same = found == entries;
+            entries = found;
+            if same || still && state == self.state_of(container) {
+                break;
+            }
+        }
+        match entries {
+            Some(entries) => listing.units.push((container.to_owned(), entries)),
+            None => _ = self.settled.remove(container),
+        }
+    }
+
+    /// The logs among the files of a container's directory, oldest first. `None` where one vanished while it was looked at:
+    /// it may have another name now.
+    fn logs(&mut self, container: &Path, files: Vec<fs::DirEntry>, listing: &mut Listing) -> Option<Vec<Entry>> {
+        let mut entries: Vec<Entry> = Vec::new();
+        for file in files {
+            let path = file.path();
             let Ok(below) = path.strip_prefix(&self.root_path) else { continue };
             if self.exclude.is_match(below) || !(self.include.is_empty() || self.include.is_match(below)) {
                 continue;
             }
-            match parse_log(name_of(&path)) {
-                LogName::Plain(place) => match entry.metadata() {
-                    Ok(metadata) if metadata.is_file() => entries.push(Entry::new(path, place, &metadata)),
-                    Ok(metadata) if metadata.is_symlink() => self.follow(container, path, place, &mut entries, listing),
-                    Ok(_) => listing.refused.push((path, Refusal::NotRegular)),
-                    Err(_) => {}
-                },
-                LogName::Compressed if !self.compressed => {
-                    self.compressed = true;
-                    tracing::info!(path = %path.display(), "compressed logs are not read; those rotated while the agent runs are read before");
-                }
-                LogName::Compressed | LogName::Other => {}
+            let (place, compressed) = match parse_log(name_of(&path)) {
+                LogName::Plain(place) => (place, false),
+                LogName::Compressed(place) => (place, true),
+                LogName::Other => continue,
+            };
+            match file.metadata() {
+                Ok(metadata) if metadata.is_file() => entries.push(Entry { compressed, ..Entry::new(path, place, &metadata) }),
+                Ok(metadata) if metadata.is_symlink() => self.follow(container, path, place, &mut entries, listing),
+                Ok(_) => listing.refused.push((path, Refusal::NotRegular)),
+                Err(_) => return None,
             }
         }
-        entries.sort_by(|a, b| (&a.place, a.modified).cmp(&(&b.place, b.modified)));
-        listing.units.push((container.to_owned(), entries));
+        entries.sort_by(|a, b| (&a.place, a.compressed, a.modified).cmp(&(&b.place, b.compressed, b.modified)));
+        // For a moment, or where kubelet died in it, both forms of a log are there.
+        entries.dedup_by(|later, first| later.compressed && later.place == first.place);
+        Some(entries)
     }
 
     /// Follows a link of docker's: the log that it leads to, and those that docker rotated.
@@ -377,7 +403,6 @@ impl Discover for PodLogs {
             clock: self.clock.clone(),
             settled: HashMap::new(),
             pods: HashMap::new(),
-            compressed: self.compressed,
         })
     }
 
@@ -464,7 +489,6 @@ mod tests {
             clock: Arc::new(Still),
             settled: HashMap::new(),
             pods: HashMap::new(),
-            compressed: false,
         };
         let scan = |pods: &mut PodLogs| {
             let mut listing = Listing::default();
@@ -502,7 +526,7 @@ mod tests {
             ("0.log", live(0)),
             ("12.log", live(12)),
             ("3.log.20260310-154815", rotated),
-            ("3.log.20260310-154815.gz", LogName::Compressed),
+            ("3.log.20260310-154815.gz", LogName::Compressed(Place { restart: 3, age: Age::Rotated("20260310-154815".into()) })),
             ("3.log.20260310-154815.tmp", LogName::Other),
             ("3.log.20260310-15481x", LogName::Other),
             ("+3.log", LogName::Other),

@@ -18,6 +18,6 @@ pub mod driver;
 pub mod health;
 pub mod limit;
 
-pub use dead_letters::{Bury, DeadLetterFile};
+pub use dead_letters::{Bury, DeadLetterFile, Discard};
 pub use decide::Options;
 pub use driver::{Control, Delivery, Ended, Signal, control};

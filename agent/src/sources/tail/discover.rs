@@ -68,13 +68,16 @@ pub(crate) struct Entry {
     pub size: u64,
     /// When it was last written, in nanoseconds since 1970.
     pub modified: i64,
+    /// Whether it is the compressed form of the log.
+    pub compressed: bool,
 }
 
 impl Entry {
     /// The entry of a file that a listing found.
     pub(crate) fn new(path: PathBuf, place: Place, metadata: &std::fs::Metadata) -> Entry {
         let modified = nanos(metadata.mtime(), metadata.mtime_nsec());
-        Entry { path, target: None, place, dev: metadata.dev(), ino: metadata.ino(), size: metadata.size(), modified }
+        let (dev, ino, size) = (metadata.dev(), metadata.ino(), metadata.size());
+        Entry { path, target: None, place, dev, ino, size, modified, compressed: false }
     }
 }
 

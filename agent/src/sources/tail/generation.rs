@@ -1,8 +1,8 @@
 //! One generation of a log: an open file, who it is, and how far it has been read.
 
 mod begin;
+mod content;
 
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,15 +17,18 @@ use skidder_pipeline::source::{Chunk, SinkSet};
 use super::super::assemble::{Block, assemble, constants};
 use super::super::claims::Claim;
 use super::super::framing::{Format, Framing};
-use super::super::identity::{ContainerRun, Facts, marker_before, read_full};
+use super::super::identity::{ContainerRun, Facts, Text, marker_before};
 use super::super::join::Joiner;
 use super::Env;
-use super::discover::Place;
+use super::discover::{Entry, Place};
 use begin::Known;
 pub(super) use begin::Memory;
+pub(super) use content::{Compressed, Content};
 
 /// How much is looked through for the end of a long line in one turn: some milliseconds.
 const MAX_SCAN_BYTES: u64 = 4 * 1024 * 1024;
+/// By how much a compressed text is taken to be longer than was stated where it is; what it lacks of that is found by reading.
+const STEP_BEYOND_BYTES: u64 = 256 * 1024;
 /// What a line may have beside its message and still get the whole of `max_record_bytes` for that.
 const MAX_HEADER_BYTES: usize = 4 * 1024;
 
@@ -44,13 +47,15 @@ pub(super) enum Step {
 
 /// One generation.
 pub(super) struct Generation {
-    file: File,
+    content: Content,
     /// That it is this source's.
     claim: Claim,
     /// Where it was met, for messages.
     pub path: PathBuf,
     pub place: Place,
     pub facts: Facts,
+    /// The compressed form of it that is listed: the file itself, or one that kubelet made of it.
+    pub compressed: Option<Entry>,
     /// The container's run that wrote it, where that is known.
     pub run: Option<ContainerRun>,
     pub shared: Arc<Shared>,
@@ -80,13 +85,14 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    pub(super) fn new(file: File, facts: Facts, path: PathBuf, place: Place, shared: Arc<Shared>, claim: Claim, now: Nanos) -> Generation {
+    pub(super) fn new(content: Content, facts: Facts, path: PathBuf, place: Place, shared: Arc<Shared>, claim: Claim, now: Nanos) -> Generation {
         Generation {
-            file,
+            content,
             claim,
             path,
             place,
             facts,
+            compressed: None,
             run: None,
             shared,
             format: None,
@@ -108,6 +114,30 @@ impl Generation {
     /// Its key, once that is known.
     pub(super) fn key(&self) -> Option<FileKey> {
         self.known.as_ref().map(|known| known.key)
+    }
+
+    /// Whether `entry` of a listing is this file, or the compressed form that was made of it. That is not held open, so a later
+    /// one may have got its inode: it must be the same in everything.
+    pub(super) fn is_listed_as(&self, entry: &Entry) -> bool {
+        (self.facts.dev, self.facts.ino) == (entry.dev, entry.ino) || self.compressed.as_ref() == Some(entry)
+    }
+
+    /// Takes over where a listing says that it stands.
+    pub(super) fn listed_as(&mut self, entry: &Entry) {
+        self.unlisted = false;
+        self.place = entry.place.clone();
+        self.compressed = entry.compressed.then(|| entry.clone());
+        self.retry();
+    }
+
+    /// Whether its text is read out of a compressed file, to which nothing is ever added.
+    pub(super) fn is_compressed(&self) -> bool {
+        matches!(self.content, Content::Compressed(_))
+    }
+
+    /// Whether every sink has all of it and was told so.
+    pub(super) fn is_dealt_with(&self) -> bool {
+        self.known.is_some() && self.unread() == 0 && self.announcements.is_empty()
     }
 
     /// How many bytes are known to be there and not read.
@@ -134,9 +164,16 @@ impl Generation {
 
     /// Looks at its size. Says whether it changed.
     pub(super) fn refresh(&mut self, now: Nanos) -> bool {
-        let Ok(stat) = rustix::fs::fstat(&self.file) else { return false };
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let Ok(stat) = rustix::fs::fstat(self.content.file()) else { return false };
         self.facts.deleted = stat.st_nlink == 0;
+        let size = match &self.content {
+            Content::Plain(_) => u64::try_from(stat.st_size).unwrap_or(0),
+            // What it states is not all, where it has several members.
+            Content::Compressed(compressed) if self.cursor == self.facts.size && compressed.goes_on_at(self.cursor) => {
+                self.facts.size + STEP_BEYOND_BYTES
+            }
+            Content::Compressed(_) => self.facts.size,
+        };
         self.facts.modified = super::nanos(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0));
         let changed = size != self.facts.size;
         if changed {
@@ -192,7 +229,11 @@ impl Generation {
         }
         if self.cursor == self.facts.size {
             // Asked once more, now that all is read: what a caller concludes from there being nothing must be true now.
-            return Ok(if !env.once && self.refresh(now) { Step::Moved } else { Step::Waiting });
+            if (!env.once || self.is_compressed()) && self.refresh(now) {
+                return Ok(Step::Moved);
+            }
+            self.release();
+            return Ok(Step::Waiting);
         }
         let framing = known.framing;
         let most = edge.map_or(u64::MAX, |edge| edge - self.cursor).min(self.facts.size - self.cursor);
@@ -200,7 +241,7 @@ impl Generation {
         recycle(&mut chunk.batch, self.shared.clone(), key);
         let Some((start, got)) = self.fill(env, &mut chunk.batch, want)? else { return Ok(Step::Truncated) };
         if got < want {
-            self.facts.size = self.cursor + got as u64;
+            self.end_at(env, self.cursor + got as u64);
         }
         if got == 0 {
             return Ok(Step::Waiting);
@@ -257,7 +298,7 @@ impl Generation {
         while self.scanned < stop {
             let len = block_bytes.min(usize::try_from(stop - self.scanned).unwrap_or(usize::MAX));
             scratch.resize(len, 0);
-            let read = read_full(&self.file, scratch, self.scanned)?;
+            let read = self.content.read_text(scratch, self.scanned)?;
             if let Some(newline) = memchr(b'\n', &scratch[..read]) {
                 return Ok(Some(self.scanned + newline as u64 + 1));
             }
@@ -287,7 +328,7 @@ impl Generation {
         }
         let beyond = (len - keep) as u64;
         let block = Block { file: key, needs, start, end: start + keep, offset: self.cursor, beyond, now };
-        let Some(last) = marker_before(&self.file, line_end)? else { return Ok(Step::Truncated) };
+        let Some(last) = marker_before(&self.content, line_end)? else { return Ok(Step::Truncated) };
         let taken = assemble(&env.rules, framing, joiner, &mut chunk.batch, &mut chunk.covers, &env.stats, block);
         let taken = if taken == keep { len } else { 0 };
         Ok(self.finish(env, joiner, chunk, needs, (taken as u64, last, start)))
@@ -299,13 +340,33 @@ impl Generation {
         let lead = MARKER_BYTES.min(usize::try_from(self.cursor).unwrap_or(MARKER_BYTES));
         let bytes = batch.bytes_mut();
         constants::prepare(bytes, lead + want, env.clock.unix_nanos());
-        let read = read_full(&self.file, &mut bytes[constants::HEAD..], self.cursor - lead as u64)?;
+        let read = self.content.read_text(&mut bytes[constants::HEAD..], self.cursor - lead as u64)?;
         bytes.truncate(constants::HEAD + read);
         let start = constants::HEAD + lead;
         if read < lead || self.marker.is_some_and(|known| marker(&bytes[constants::HEAD..start]) != known) {
             return Ok(None);
         }
         Ok(Some((start, read - lead)))
+    }
+
+    /// Takes note that the text ends at `end`, before its known size.
+    fn end_at(&mut self, env: &Env, end: u64) {
+        if let Content::Compressed(compressed) = &self.content
+            && let Some(error) = compressed.take_fault()
+        {
+            let lost_bytes = self.facts.size.saturating_sub(end);
+            env.stats.failed_files.add(1);
+            env.stats.lost_bytes.add(lost_bytes);
+            tracing::warn!(source = %env.name, path = %self.path.display(), %error, lost_bytes, "a compressed log is damaged; what lies before that was read");
+        }
+        self.facts.size = end;
+    }
+
+    /// Lets go of what reading a compressed file needs.
+    pub(super) fn release(&self) {
+        if let Content::Compressed(compressed) = &self.content {
+            compressed.release();
+        }
     }
 
     /// Ends a block of which `taken` bytes were taken. `text_end` is where the text ends in the batch.

@@ -30,7 +30,7 @@ use super::claims::Claims;
 use super::framing::Format;
 use super::identity::{Facts, Registry};
 pub(crate) use discover::{Age, Discover, Entry, Listing, Origin, Place};
-use generation::{Generation, Memory};
+use generation::{Compressed, Content, Generation, Memory};
 use limits::Share;
 use open::Refusal;
 use stream::{Stream, Turn};
@@ -51,6 +51,8 @@ const RESCAN_UNWATCHED: Duration = Duration::from_secs(2);
 const MAX_MEMORIES: usize = 50_000;
 /// How many turns without a result are taken before the worker is asked whether it has something else to do.
 const MAX_TURNS: usize = 256;
+/// How often a unit is listed again at once, because a file of it was gone when it was to be opened.
+const MAX_LOOKS: usize = 3;
 /// How many paths are remembered as warned of.
 const MAX_WARNED: usize = 10_000;
 
@@ -137,6 +139,8 @@ pub(crate) struct Tailer {
     timers: BinaryHeap<Reverse<(Nanos, usize)>>,
     watch: Watch,
     changed: HashSet<PathBuf>,
+    /// Units with a file that was gone when it was to be opened.
+    incomplete: HashSet<PathBuf>,
     next_scan: Nanos,
     next_watch: Nanos,
     scanned: bool,
@@ -159,6 +163,7 @@ impl Tailer {
             timers: BinaryHeap::new(),
             watch: Watch::new(),
             changed: HashSet::new(),
+            incomplete: HashSet::new(),
             next_scan: Nanos(0),
             next_watch: Nanos(0),
             scanned: false,
@@ -226,6 +231,19 @@ impl Tailer {
             tracing::warn!(source = %self.env.name, "there is no log to read yet");
         }
         self.apply(listing, now);
+        // A log that was renamed between its listing and its opening is older than those that were not: it is looked for
+        // before anything is read.
+        for _ in 0..MAX_LOOKS {
+            if self.incomplete.is_empty() {
+                break;
+            }
+            let mut listing = Listing::default();
+            self.discover.scan(Some(&std::mem::take(&mut self.incomplete)), &mut listing);
+            self.apply(listing, now);
+        }
+        if !std::mem::take(&mut self.incomplete).is_empty() {
+            self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
+        }
         self.scanned = true;
         // A large tree that changes all the time must not keep the worker busy with listing it.
         self.next_watch = self.next_watch.max(now.after(self.env.clock.now().since(started) * 20));
@@ -276,11 +294,9 @@ impl Tailer {
         let mut listed = Vec::new();
         for entry in entries {
             let inode = (entry.dev, entry.ino);
-            if let Some(at) = old.iter().position(|g| (g.facts.dev, g.facts.ino) == inode) {
+            if let Some(at) = old.iter().position(|generation| generation.is_listed_as(entry)) {
                 let mut generation = old.remove(at);
-                generation.unlisted = false;
-                generation.place = entry.place.clone();
-                generation.retry();
+                generation.listed_as(entry);
                 listed.push(generation);
             } else if self.is_ignored(entry) {
                 // It may be written again, which does not show in its directory.
@@ -289,17 +305,21 @@ impl Tailer {
                 && self.closed.get(&inode).is_none_or(|memory| (memory.size, memory.modified) != (entry.size, entry.modified))
             {
                 match self.open(entry, now) {
-                    Some(generation) => {
-                        self.inodes.insert(inode, index);
-                        listed.push(generation);
+                    Ok(generation) if entry.compressed => listed.extend(self.compressed(generation, entry, &mut old, &listed, now)),
+                    Ok(generation) => listed.push(generation),
+                    Err(refusal) => {
+                        self.discover.look_again(&stream.unit);
+                        if matches!(refusal, Refusal::Gone) {
+                            self.incomplete.insert(stream.unit.clone());
+                        }
                     }
-                    None => self.discover.look_again(&stream.unit),
                 }
             }
         }
+        self.inodes.extend(listed.iter().map(|generation| ((generation.facts.dev, generation.facts.ino), index)));
         // What is not listed any more was rotated away or removed: older than what is of the same run.
         for generation in &mut old {
-            generation.unlisted = true;
+            (generation.unlisted, generation.compressed) = (true, None);
         }
         stream.chain = old.into_iter().chain(listed).collect();
         stream.chain.make_contiguous().sort_by_key(|generation| (generation.place.restart, !generation.unlisted));
@@ -322,38 +342,96 @@ impl Tailer {
         self.settings.ignore_older.is_some_and(|oldest| i128::from(age) > oldest.as_nanos() as i128)
     }
 
-    fn open(&mut self, entry: &Entry, now: Nanos) -> Option<Generation> {
+    /// Opens what a listing found. Where the path leads nowhere by now, or to another file, it is gone: the next listing will
+    /// say where to.
+    fn open(&mut self, entry: &Entry, now: Nanos) -> Result<Generation, Refusal> {
         let claim = match self.env.claims.claim(&self.env.name, (entry.dev, entry.ino)) {
             Ok(claim) => claim,
             Err(other) => {
-                self.warn(entry.path.clone(), &Refusal::Taken(other));
-                return None;
+                self.warn(entry.path.clone(), &Refusal::Taken(other.clone()));
+                return Err(Refusal::Taken(other));
             }
         };
         let (file, facts) = match self.discover.open(entry) {
+            Ok((_, facts)) if (facts.dev, facts.ino) != (entry.dev, entry.ino) => return Err(Refusal::Gone),
             Ok(opened) => opened,
-            Err(Refusal::Gone) => return None,
             Err(refusal) => {
-                self.warn(entry.path.clone(), &refusal);
-                return None;
+                if !matches!(refusal, Refusal::Gone) {
+                    self.warn(entry.path.clone(), &refusal);
+                }
+                return Err(refusal);
             }
         };
-        // The path may lead to another file by now: the next listing will say.
-        if (facts.dev, facts.ino) != (entry.dev, entry.ino) {
-            self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
-            return None;
+        // Whether a compressed one is what it should be is not known yet.
+        if !entry.compressed {
+            self.warned.remove(&entry.path);
         }
-        self.warned.remove(&entry.path);
         let origin = self.discover.describe(entry);
-        let mut generation = Generation::new(file, facts, entry.path.clone(), entry.place.clone(), origin.shared, claim, now);
+        let (content, facts) = if entry.compressed {
+            let compressed = Compressed::new(Arc::new(file));
+            let size = compressed.stated_size().unwrap_or(0);
+            (Content::Compressed(Box::new(compressed)), Facts { size, ..facts })
+        } else {
+            (Content::Plain(file), facts)
+        };
+        let mut generation = Generation::new(content, facts, entry.path.clone(), entry.place.clone(), origin.shared, claim, now);
         (generation.run, generation.format) = (origin.run, origin.format);
+        generation.compressed = entry.compressed.then(|| entry.clone());
         if let Some(memory) = self.closed.remove(&(facts.dev, facts.ino)) {
             generation.resume(&memory);
         } else if self.settings.from_end && !self.scanned {
             let registry = self.env.registry.as_ref().map(|r| r.lock().unwrap_or_else(PoisonError::into_inner));
             generation.from_end = registry.is_none_or(|registry| !registry.knows_path(&entry.path));
         }
-        Some(generation)
+        Ok(generation)
+    }
+
+    /// Finds out of which generation `generation` is the compressed form, and gives the one to read: that which is open, as
+    /// long as it is, or the compressed one if not all of it was read. `old` are those whose names are not in the listing.
+    fn compressed(
+        &mut self,
+        mut generation: Generation,
+        entry: &Entry,
+        old: &mut Vec<Generation>,
+        listed: &[Generation],
+        now: Nanos,
+    ) -> Option<Generation> {
+        let identified = generation.identify(&self.env, true);
+        generation.release();
+        if !matches!(identified, Ok(true)) {
+            let why = identified.map_or_else(Refusal::Io, |_| Refusal::Unfit("it is compressed, and no text can be got out of it"));
+            self.warn(entry.path.clone(), &why);
+            return None;
+        }
+        let key = generation.key();
+        let is_it = |open: &mut Generation| {
+            // One that nothing was read of yet does not know who it is. Where it cannot be told, it is none of ours.
+            let known = open.key().is_some() || {
+                open.refresh(now);
+                open.identify(&self.env, false).unwrap_or(false)
+            };
+            known && open.key() == key
+        };
+        if let Some(at) = old.iter_mut().position(is_it) {
+            let mut open = old.remove(at);
+            open.listed_as(entry);
+            return Some(open);
+        }
+        if generation.is_dealt_with() {
+            if let Some(memory) = generation.memory() {
+                self.remember((entry.dev, entry.ino), memory);
+            }
+            return None;
+        }
+        listed.iter().all(|open| open.key() != key).then_some(generation)
+    }
+
+    fn remember(&mut self, inode: (u64, u64), memory: Memory) {
+        if self.closed.len() >= MAX_MEMORIES {
+            let some = self.closed.keys().next().copied();
+            some.map(|inode| self.closed.remove(&inode));
+        }
+        self.closed.insert(inode, memory);
     }
 
     fn warn(&mut self, path: PathBuf, why: &Refusal) {
@@ -402,16 +480,14 @@ impl Tailer {
         for generation in stream.take_finished(now) {
             let inode = (generation.facts.dev, generation.facts.ino);
             self.inodes.remove(&inode);
-            if generation.facts.deleted {
-                if let Some(key) = generation.key() {
-                    self.env.held.forget(&key);
-                }
-            } else if let Some(memory) = generation.memory() {
-                if self.closed.len() >= MAX_MEMORIES {
-                    let some = self.closed.keys().next().copied();
-                    some.map(|inode| self.closed.remove(&inode));
-                }
-                self.closed.insert(inode, memory);
+            let named = match &generation.compressed {
+                Some(entry) => Some((entry.dev, entry.ino)),
+                None => Some(inode).filter(|_| !generation.facts.deleted),
+            };
+            match (named, generation.key(), generation.memory()) {
+                (Some(inode), _, Some(memory)) => self.remember(inode, memory),
+                (None, Some(key), _) => self.env.held.forget(&key),
+                _ => {}
             }
         }
     }

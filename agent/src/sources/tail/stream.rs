@@ -144,8 +144,11 @@ impl Stream {
             let last = index + 1 == self.chain.len();
             let generation = &self.chain[index];
             // A vanished log of no size was never identified; all else must be read.
-            let done = generation.unread() == 0 && now.since(generation.grown) >= LINGER;
-            let over = generation.unlisted || (!last && self.has_newer(index));
+            let grows = !generation.is_compressed() && now.since(generation.grown) < LINGER;
+            let done = generation.unread() == 0
+                && !grows
+                && (generation.unlisted || !generation.key().is_some_and(|key| self.joiner.waits_for(&key)));
+            let over = generation.unlisted || generation.is_compressed() || (!last && self.has_newer(index));
             if done && over {
                 finished.extend(self.chain.remove(index));
             } else {

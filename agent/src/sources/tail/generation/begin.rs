@@ -8,7 +8,7 @@ use skidder_pipeline::source::SinkSet;
 
 use super::super::super::claims::Claim;
 use super::super::super::framing::{Framing, first_line};
-use super::super::super::identity::{MAX_HEAD_BYTES, marker_before, read_full, still_holds};
+use super::super::super::identity::{MAX_HEAD_BYTES, Text, marker_before, still_holds};
 use super::super::Env;
 use super::super::held::{HeldBy, intersection};
 use super::Generation;
@@ -37,7 +37,7 @@ impl Generation {
     /// Goes on where an earlier opening of the same file ended, if the file is still what it was.
     pub(in super::super) fn resume(&mut self, memory: &Memory) {
         let same = self.facts.size >= memory.cursor
-            && (memory.marker.is_none() || matches!(marker_before(&self.file, memory.cursor), Ok(marker) if marker == memory.marker));
+            && (memory.marker.is_none() || matches!(marker_before(&self.content, memory.cursor), Ok(marker) if marker == memory.marker));
         if same {
             self.known = Some(Known { key: memory.key, held: HeldBy::default(), framing: memory.framing });
             (self.cursor, self.marker) = (memory.cursor, memory.marker);
@@ -48,10 +48,11 @@ impl Generation {
 
     /// The same file held open once more, to be read by `env`'s sinks from where they stand.
     pub(in super::super) fn fork(&self, env: &Env) -> io::Result<Generation> {
-        let file = self.file.try_clone()?;
-        let mut fork =
-            Generation::new(file, self.facts, self.path.clone(), self.place.clone(), self.shared.clone(), self.claim.clone(), self.grown);
+        let content = self.content.try_clone()?;
+        let (path, place, shared) = (self.path.clone(), self.place.clone(), self.shared.clone());
+        let mut fork = Generation::new(content, self.facts, path, place, shared, self.claim.clone(), self.grown);
         (fork.run, fork.format, fork.former, fork.unlisted) = (self.run.clone(), self.format, self.former.clone(), self.unlisted);
+        fork.compressed = self.compressed.clone();
         match &self.known {
             Some(known) => {
                 let held = fork.begin(env, known.key)?;
@@ -65,9 +66,11 @@ impl Generation {
     /// What to remember when it is closed.
     pub(in super::super) fn memory(&self) -> Option<Memory> {
         let known = self.known.as_ref()?;
+        let on_disk = (self.facts.size, self.facts.modified);
+        let (size, modified) = self.compressed.as_ref().map_or(on_disk, |entry| (entry.size, entry.modified));
         Some(Memory {
-            size: self.facts.size,
-            modified: self.facts.modified,
+            size,
+            modified,
             _claim: self.claim.clone(),
             key: known.key,
             cursor: self.cursor,
@@ -77,21 +80,26 @@ impl Generation {
     }
 
     /// Finds out who the file is and where to begin. Says whether that is known: not before its first line is complete.
-    pub(super) fn identify(&mut self, env: &Env, take_open: bool) -> io::Result<bool> {
+    pub(in super::super) fn identify(&mut self, env: &Env, take_open: bool) -> io::Result<bool> {
         if self.facts.size == 0 {
             return Ok(false);
         }
         let mut head = vec![0; MAX_HEAD_BYTES.min(usize::try_from(self.facts.size).unwrap_or(MAX_HEAD_BYTES))];
-        let read = read_full(&self.file, &mut head, 0)?;
+        let read = self.content.read_text(&mut head, 0)?;
         head.truncate(read);
         let first = match first_line(&head) {
             Some(first) => first,
             None if head.len() == MAX_HEAD_BYTES || take_open && !head.is_empty() => &head,
             None => return Ok(false),
         };
-        let (size, file, former) = (self.facts.size, &self.file, &self.former);
+        let (size, content, former) = (self.facts.size, &self.content, &self.former);
+        let is_compressed = self.is_compressed();
         let fits = |key: &FileKey| -> io::Result<bool> {
-            Ok(!former.contains(key) && still_holds(file, size, env.held.held(key).iter().map(|(_, set)| set))?)
+            let held = env.held.held(key);
+            // The end of a compressed text costs decompressing all of it. Where the sinks hold just as much as it has, its
+            // first line and its length have to do: nothing of it will be read.
+            let all_held = is_compressed && !held.is_empty() && held.iter().all(|(_, set)| set.high_mark() == size);
+            Ok(!former.contains(key) && (all_held || still_holds(content, size, held.iter().map(|(_, set)| set))?))
         };
         let key = match &self.run {
             Some(run) => {
@@ -116,7 +124,7 @@ impl Generation {
         let mut told = Vec::new();
         if held.is_empty() && self.from_end && self.facts.size > 0 {
             let mut set = RangeSet::default();
-            set.insert(0, self.facts.size, marker_before(&self.file, self.facts.size)?.unwrap_or_default());
+            set.insert(0, self.facts.size, marker_before(&self.content, self.facts.size)?.unwrap_or_default());
             told.push((env.sinks, set));
         }
         // A sink that is new starts where the others are.

@@ -43,11 +43,84 @@ fn generations_are_read_oldest_first() {
     rig.append(LOG, cri_first(4, "d"));
     rig.append(&format!("{LOG}.20260310-154816"), cri_first(3, "c"));
     rig.append(&format!("{LOG}.20260310-154815"), cri_first(2, "b"));
-    rig.append(&format!("{LOG}.20260310-154814.gz"), "compressed");
+    rig.append(&format!("{LOG}.20260310-154814.gz"), compress(cri_first(1, "a")));
     rig.append(&format!("{LOG}.20260310-154813.tmp"), "half compressed");
     rig.append("pods/shop_cart-7d9-x2_1f2e/app/1.log", cri_first(5, "e"));
     rig.start(PODS);
-    assert_eq!(rig.texts(), ["stdout:b", "stdout:c", "stdout:d", "stdout:e"]);
+    assert_eq!(rig.texts(), ["stdout:a", "stdout:b", "stdout:c", "stdout:d", "stdout:e"]);
+}
+
+/// Does what kubelet does to a rotated log.
+fn compress_file(rig: &Rig, name: &str) {
+    let text = fs::read(rig.path(name)).unwrap();
+    rig.append(&format!("{name}.tmp"), compress(&text));
+    rig.rename(&format!("{name}.tmp"), &format!("{name}.gz"));
+    fs::remove_file(rig.path(name)).unwrap();
+}
+
+fn compress(text: impl AsRef<[u8]>) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_ref()).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn what_was_read_before_a_log_was_compressed_is_not_read_again() {
+    let mut rig = Rig::new();
+    let rotated = format!("{LOG}.20260310-154815");
+    rig.append(LOG, cri_first(1, "a"));
+    rig.start(PODS);
+    assert_eq!(rig.pass(1), ["stdout:a"]);
+    // Read, compressed, met again while the original is open; long after that; after a start.
+    rig.rename(LOG, &rotated);
+    rig.append(LOG, cri_first(2, "b"));
+    assert_eq!(rig.pass(1), ["stdout:b"]);
+    compress_file(&rig, &rotated);
+    assert_eq!(rig.pass(100), [""; 0]);
+    rig.append(LOG, cri_first(3, "c"));
+    assert_eq!(rig.pass(12), ["stdout:c"]);
+    rig.start(PODS);
+    assert_eq!(rig.pass(1), [""; 0]);
+    assert_eq!(rig.stats.failed_files.get(), 0);
+}
+
+#[test]
+fn a_log_that_was_compressed_while_nobody_looked_is_read_on_where_its_reading_stopped() {
+    let mut rig = Rig::new();
+    rig.block_bytes = 100;
+    let rotated = format!("{LOG}.20260310-154815");
+    rig.append(LOG, cri_first(1, "a"));
+    rig.start(PODS);
+    assert_eq!(rig.pass(1), ["stdout:a"]);
+    rig.append(LOG, (0..20).map(|n| cri("stdout", "F", &format!("more {n}"))).collect::<String>());
+    rig.append(LOG, cri("stdout", "P", "be"));
+    rig.rename(LOG, &rotated);
+    compress_file(&rig, &rotated);
+    rig.append(LOG, cri("stderr", "F", "other"));
+    rig.append(LOG, cri("stdout", "F", "gun"));
+    rig.start(PODS);
+    let mut expected: Vec<String> = (0..20).map(|n| format!("stdout:more {n}")).collect();
+    expected.extend(["stderr:other".into(), "stdout:begun".into()]);
+    let mut texts = rig.pass(1);
+    texts[20..].sort();
+    assert_eq!(texts, expected);
+    rig.start(PODS);
+    assert_eq!(rig.pass(1), [""; 0]);
+}
+
+#[test]
+fn a_compressed_log_that_is_damaged_gives_what_it_holds() {
+    let mut rig = Rig::new();
+    let lines: String = (0..20_000).map(|n| cri("stdout", "F", &format!("{n}"))).collect();
+    let whole = compress(&lines);
+    rig.append(&format!("{LOG}.20260310-154815.gz"), &whole[..whole.len() / 2]);
+    rig.append(&format!("{LOG}.20260310-154816.gz"), "no such thing as text");
+    rig.append(LOG, cri_first(1, "a"));
+    rig.start(PODS);
+    let texts = rig.pass(3);
+    assert!(texts.len() > 1_000 && texts.last().unwrap() == "stdout:a", "{}", texts.len());
+    assert_eq!(texts[..3], ["stdout:0", "stdout:1", "stdout:2"]);
+    assert_eq!(rig.stats.failed_files.get(), 2);
 }
 
 #[test]
