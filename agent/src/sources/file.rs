@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
 use std::num::NonZeroU64;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use schemars::JsonSchema;
@@ -123,7 +124,7 @@ impl FileConfig {
         let settings = Settings { from_end: self.read_from == ReadFrom::End, ..settings };
         let registry = Registry::shared(&context.state_dir, context.epoch)?;
         let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
-        let env = context.env(self.format, rules, Some(registry));
+        let env = context.env(self.format, rules, Some(registry), describe);
         Ok(Tailer::new(env, Box::new(files), settings))
     }
 }
@@ -153,7 +154,7 @@ pub(super) struct Files {
     include: GlobSet,
     exclude: GlobSet,
     follow_symlinks: bool,
-    units: HashSet<PathBuf>,
+    units: HashSet<Arc<Path>>,
 }
 
 /// Where one glob's files can be: the fixed part of it, and how many levels below.
@@ -229,7 +230,7 @@ impl Files {
             return;
         }
         scan.above.push(this);
-        listing.dirs.push(or_here(dir).to_owned());
+        listing.dirs.push(or_here(dir).into());
         match fs::read_dir(or_here(dir)) {
             Ok(entries) => {
                 for entry in entries.flatten() {
@@ -267,7 +268,7 @@ impl Discover for Files {
         Box::new(Files { walks, include, exclude, follow_symlinks: *follow_symlinks, units: HashSet::new() })
     }
 
-    fn scan(&mut self, _changed: Option<&HashSet<PathBuf>>, listing: &mut Listing) {
+    fn scan(&mut self, _changed: Option<&HashSet<Arc<Path>>>, listing: &mut Listing) {
         let mut entries: Vec<Entry> = Vec::new();
         for walk in &self.walks {
             let mut scan = Scan::default();
@@ -279,22 +280,22 @@ impl Discover for Files {
         }
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         entries.dedup_by(|a, b| a.path == b.path);
-        let units: HashSet<PathBuf> = entries.iter().map(|entry| entry.path.clone()).collect();
+        let units: HashSet<Arc<Path>> = entries.iter().map(|entry| entry.path.as_path().into()).collect();
         listing.gone.extend(self.units.difference(&units).cloned());
         self.units = units;
-        listing.units.extend(entries.into_iter().map(|entry| (entry.path.clone(), vec![entry])));
+        listing.units.extend(entries.into_iter().map(|entry| (entry.path.as_path().into(), vec![entry])));
     }
 
     fn open(&self, entry: &Entry) -> Result<(File, Facts), Refusal> {
         open_file(&entry.path, self.follow_symlinks)
     }
+}
 
-    fn describe(&self, entry: &Entry) -> Origin {
-        let mut fields = SharedFields::default();
-        fields.set(b"source_type", Value::text(b"file"));
-        fields.set(b"file", Value::text(entry.path.to_string_lossy().as_bytes()));
-        Origin { shared: Shared::new(fields), run: None, format: None }
-    }
+fn describe(path: &Path, _: &Place) -> Origin {
+    let mut fields = SharedFields::default();
+    fields.set(b"source_type", Value::text(b"file"));
+    fields.set(b"file", Value::text(path.to_string_lossy().as_bytes()));
+    Origin { shared: Shared::new(fields), run: None }
 }
 
 #[cfg(test)]

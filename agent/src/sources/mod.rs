@@ -115,7 +115,7 @@ pub struct SourceContext {
 }
 
 impl SourceContext {
-    fn env(self, format: Format, rules: Rules, registry: Option<Arc<Mutex<Registry>>>) -> tail::Env {
+    fn env(self, format: Format, rules: Rules, registry: Option<Arc<Mutex<Registry>>>, describe: tail::Describe) -> tail::Env {
         tail::Env {
             name: self.name,
             sinks: self.sinks,
@@ -126,6 +126,7 @@ impl SourceContext {
             stats: self.stats,
             clock: self.clock,
             registry,
+            describe,
             rules: Arc::new(rules),
             format,
             block_bytes: tail::BLOCK_BYTES,

@@ -60,13 +60,13 @@ impl Tailer {
         }
     }
 
-    fn take_largest(&mut self, of: impl Fn(&Share) -> u64) -> Option<Stream> {
+    fn take_largest(&mut self, of: impl Fn(&Share) -> u64) -> Option<Box<Stream>> {
         let largest =
             self.streams.iter_mut().filter(|slot| slot.is_some()).max_by_key(|slot| slot.as_ref().map_or(0, |stream| of(&stream.share)))?;
         largest.take_if(|stream| of(&stream.share) > 0)
     }
 
-    fn put_back(&mut self, mut stream: Stream) {
+    fn put_back(&mut self, mut stream: Box<Stream>) {
         self.recount(&mut stream);
         let Some(index) = self.units.get(&stream.unit).copied() else { return };
         if !stream.active && !stream.joiner.ready.is_empty() {

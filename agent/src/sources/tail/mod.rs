@@ -29,7 +29,8 @@ use super::assemble::Rules;
 use super::claims::Claims;
 use super::framing::Format;
 use super::identity::{Facts, Registry};
-pub(crate) use discover::{Age, Discover, Entry, Listing, Origin, Place};
+use discover::LogPath;
+pub(crate) use discover::{Age, Describe, Discover, Entry, Listing, Origin, Place};
 use generation::{Compressed, Content, Generation, Memory};
 use limits::Share;
 use open::Refusal;
@@ -68,6 +69,7 @@ pub(crate) struct Env {
     pub losses: Arc<SourceStats>,
     pub clock: Arc<dyn Clock>,
     pub registry: Option<Arc<Mutex<Registry>>>,
+    pub describe: Describe,
     pub rules: Arc<Rules>,
     pub format: Format,
     pub block_bytes: usize,
@@ -129,18 +131,20 @@ pub(crate) struct Tailer {
     env: Env,
     discover: Box<dyn Discover>,
     settings: Settings,
-    streams: Vec<Option<Stream>>,
+    streams: Vec<Option<Box<Stream>>>,
     free: Vec<usize>,
-    units: HashMap<PathBuf, usize>,
+    units: HashMap<Arc<Path>, usize>,
     /// Open files and their streams.
     inodes: HashMap<(u64, u64), usize>,
     closed: HashMap<(u64, u64), Memory>,
     active: VecDeque<usize>,
     timers: BinaryHeap<Reverse<(Nanos, usize)>>,
     watch: Watch,
-    changed: HashSet<PathBuf>,
+    changed: HashSet<Arc<Path>>,
     /// Units with a file that was gone when it was to be opened.
-    incomplete: HashSet<PathBuf>,
+    incomplete: HashSet<Arc<Path>>,
+    /// Whether the scan under way has not come to its end.
+    more: bool,
     next_scan: Nanos,
     next_watch: Nanos,
     scanned: bool,
@@ -164,6 +168,7 @@ impl Tailer {
             watch: Watch::new(),
             changed: HashSet::new(),
             incomplete: HashSet::new(),
+            more: false,
             next_scan: Nanos(0),
             next_watch: Nanos(0),
             scanned: false,
@@ -185,7 +190,7 @@ impl Tailer {
                 }
                 // What still has a name is found by it.
                 Err(error) => {
-                    tracing::warn!(source = %self.env.name, path = %generation.path.display(), %error, "cannot hold a log open for a sink that fell behind")
+                    tracing::warn!(source = %self.env.name, path = %generation.path.to_path().display(), %error, "cannot hold a log open for a sink that fell behind")
                 }
             }
         }
@@ -209,13 +214,20 @@ impl Tailer {
             self.next_watch = now.after(WATCH_INTERVAL);
             full |= self.watch.changed(&mut self.changed);
         }
-        if !full && self.changed.is_empty() {
+        if !full && self.changed.is_empty() && !self.more {
             return;
         }
         let started = self.env.clock.now();
         let mut listing = Listing::default();
-        self.discover.scan(if full { None } else { Some(&self.changed) }, &mut listing);
-        self.changed.clear();
+        if self.more {
+            full = false;
+            self.discover.scan_more(&mut listing);
+            self.more = listing.more;
+        } else {
+            self.discover.scan(if full { None } else { Some(&self.changed) }, &mut listing);
+            self.changed.clear();
+            self.more = full && listing.more;
+        }
         for dir in std::mem::take(&mut listing.dirs) {
             unwatched |= self.watch.add(&dir);
         }
@@ -227,7 +239,7 @@ impl Tailer {
         if unwatched {
             self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
         }
-        if !self.scanned && listing.units.is_empty() {
+        if !self.scanned && !self.more && self.streams.is_empty() && listing.units.is_empty() {
             tracing::warn!(source = %self.env.name, "there is no log to read yet");
         }
         self.apply(listing, now);
@@ -244,7 +256,7 @@ impl Tailer {
         if !std::mem::take(&mut self.incomplete).is_empty() {
             self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
         }
-        self.scanned = true;
+        self.scanned |= !self.more;
         // A large tree that changes all the time must not keep the worker busy with listing it.
         self.next_watch = self.next_watch.max(now.after(self.env.clock.now().since(started) * 20));
     }
@@ -270,8 +282,8 @@ impl Tailer {
         }
     }
 
-    fn insert(&mut self, unit: PathBuf) -> usize {
-        let stream = Some(Stream::new(unit.clone()));
+    fn insert(&mut self, unit: Arc<Path>) -> usize {
+        let stream = Some(Box::new(Stream::new(unit.clone())));
         let index = match self.free.pop() {
             Some(index) => {
                 self.streams[index] = stream;
@@ -304,7 +316,7 @@ impl Tailer {
             } else if !self.inodes.contains_key(&inode)
                 && self.closed.get(&inode).is_none_or(|memory| (memory.size, memory.modified) != (entry.size, entry.modified))
             {
-                match self.open(entry, now) {
+                match self.open(&stream.unit, entry, now) {
                     Ok(generation) if entry.compressed => listed.extend(self.compressed(generation, entry, &mut old, &listed, now)),
                     Ok(generation) => listed.push(generation),
                     Err(refusal) => {
@@ -344,7 +356,7 @@ impl Tailer {
 
     /// Opens what a listing found. Where the path leads nowhere by now, or to another file, it is gone: the next listing will
     /// say where to.
-    fn open(&mut self, entry: &Entry, now: Nanos) -> Result<Generation, Refusal> {
+    fn open(&mut self, unit: &Arc<Path>, entry: &Entry, now: Nanos) -> Result<Generation, Refusal> {
         let claim = match self.env.claims.claim(&self.env.name, (entry.dev, entry.ino)) {
             Ok(claim) => claim,
             Err(other) => {
@@ -366,7 +378,6 @@ impl Tailer {
         if !entry.compressed {
             self.warned.remove(&entry.path);
         }
-        let origin = self.discover.describe(entry);
         let (content, facts) = if entry.compressed {
             let compressed = Compressed::new(Arc::new(file));
             let size = compressed.stated_size().unwrap_or(0);
@@ -374,9 +385,9 @@ impl Tailer {
         } else {
             (Content::Plain(file), facts)
         };
-        let mut generation = Generation::new(content, facts, entry.path.clone(), entry.place.clone(), origin.shared, claim, now);
-        (generation.run, generation.format) = (origin.run, origin.format);
-        generation.compressed = entry.compressed.then(|| entry.clone());
+        let mut generation = Generation::new(content, facts, LogPath::new(unit, &entry.path), entry.place.clone(), claim, now);
+        generation.format = entry.format;
+        generation.compressed = entry.compressed.then(|| Box::new(entry.clone()));
         if let Some(memory) = self.closed.remove(&(facts.dev, facts.ino)) {
             generation.resume(&memory);
         } else if self.settings.from_end && !self.scanned {
@@ -513,6 +524,7 @@ impl Tailer {
             Turn::Chunk | Turn::Moved => self.active.push_back(index),
             Turn::Idle(next) => {
                 (stream.active, stream.deficit) = (false, 0);
+                stream.rest();
                 self.schedule(&mut stream, index, next);
             }
             Turn::Finished => stream.active = false,
@@ -539,6 +551,9 @@ impl Source for Tailer {
             self.keep_limits();
             let Some(index) = self.active.pop_front() else {
                 chunk.batch.reset(Shared::empty(), FileKey([0; 16]));
+                if self.more && !self.env.stopping {
+                    return Read::Idle { until: now };
+                }
                 if self.env.once || self.env.stopping {
                     return Read::End;
                 }

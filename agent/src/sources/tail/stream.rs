@@ -1,7 +1,8 @@
 //! A stream: the generations of one log, read as one text, oldest first.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use skidder_pipeline::edge::Nanos;
@@ -34,7 +35,7 @@ pub(super) enum Turn {
 
 /// The chain of one log's generations.
 pub(super) struct Stream {
-    pub unit: PathBuf,
+    pub unit: Arc<Path>,
     pub chain: VecDeque<Generation>,
     pub joiner: Joiner,
     /// When to look for growth.
@@ -49,11 +50,13 @@ pub(super) struct Stream {
     pub share: Share,
     /// Whether no listing knows it any more.
     pub gone: bool,
+    /// Whether it was lately seen to grow: what reading needs is kept.
+    warm: bool,
     interval: Duration,
 }
 
 impl Stream {
-    pub(super) fn new(unit: PathBuf) -> Stream {
+    pub(super) fn new(unit: Arc<Path>) -> Stream {
         Stream {
             unit,
             chain: VecDeque::new(),
@@ -64,6 +67,7 @@ impl Stream {
             allowance: Allowance::default(),
             share: Share::default(),
             gone: false,
+            warm: false,
             interval: MIN_POLL,
         }
     }
@@ -115,9 +119,18 @@ impl Stream {
             changed |= generation.refresh(now);
         }
         self.interval = if changed { MIN_POLL } else { (self.interval * 2).min(MAX_POLL) };
+        self.warm = changed || self.warm && self.interval < MAX_POLL;
+        self.rest();
         let expired = env.line_timeout().and_then(|timeout| self.joiner.next_expiry(timeout)).is_some_and(|at| at <= now);
         let closes = (0..self.chain.len()).any(|index| self.chain[index].unread() > 0 && self.is_final(index, now));
         expired || closes || self.chain.iter().any(Generation::is_worth_reading)
+    }
+
+    /// Lets go of what is only needed while there is something to read, where that seems to be over.
+    pub(super) fn rest(&mut self) {
+        if !self.warm {
+            self.chain.iter_mut().for_each(Generation::rest);
+        }
     }
 
     /// Whether there is something that no later start could read: what a file without a name still holds.
@@ -204,7 +217,7 @@ impl Stream {
         let old = generation.key();
         let lost = generation.restart(now);
         env.stats.lost_bytes.add(lost);
-        tracing::info!(source = %env.name, path = %generation.path.display(), lost_bytes = lost, "a log was cut or written anew; it is read from its start");
+        tracing::info!(source = %env.name, path = %generation.path.to_path().display(), lost_bytes = lost, "a log was cut or written anew; it is read from its start");
         self.joiner.give_up(env.has_last_line(), |file| Some(*file) == old);
     }
 
