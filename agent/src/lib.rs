@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod dlq;
 pub mod operator;
 pub mod run;
 pub mod sources;

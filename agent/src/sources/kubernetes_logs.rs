@@ -296,15 +296,15 @@ impl PodLogs {
         if self.is_settled(container) {
             return;
         }
-        let mut entries = None;
+        let mut entries: Option<Vec<Entry>> = None;
         for _ in 0..MAX_LISTINGS {
             let state = self.state_of(container);
             let Some(files) = self.list(container, listing) else { return };
             let Some(found) = self.logs(container, files, listing) else { continue };
             let still = state.is_some_and(|(modified, _)| self.clock.unix_nanos().saturating_sub(modified) > STILL_NANOS);
-            let found = Some(found);
-            let same = found == entries;
-            entries = found;
+            let names = |entries: &[Entry]| entries.iter().map(|entry| (entry.path.clone(), entry.ino)).collect::<Vec<_>>();
+            let same = entries.as_deref().is_some_and(|before| names(before) == names(&found));
+            entries = Some(found);
             if same || still && state == self.state_of(container) {
                 break;
             }

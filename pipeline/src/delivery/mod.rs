@@ -17,6 +17,7 @@ pub mod decide;
 pub mod driver;
 pub mod health;
 pub mod limit;
+pub mod replay;
 
 pub use dead_letters::{Bury, DeadLetterFile, Discard};
 pub use decide::Options;

@@ -66,7 +66,7 @@ impl Node {
         let queues: Vec<_> = sinks.iter().map(|life| life.queue.clone()).collect();
         let ways = (0..sinks.len()).map(|index| Edge::Sink { index, route: 0 }).collect();
         let program = Program::new(vec![Edge::Node(Box::new(Step::new(Box::new(Filter), Program::new(ways))))]);
-        let feed = Feed::new(Box::new(Tail::new(logs, &queues, settings.chunk_records)), program);
+        let feed = Feed::new(Box::new(Tail::new(logs, &queues, SinkSet::first(sinks.len()), settings.chunk_records)), program);
         let chunk =
             Chunk { batch: Batch::new(Shared::empty(), FileKey([0; 16])), covers: Vec::new(), needs: SinkSet::default(), bytes_read: 0 };
         let worker = Worker::new(vec![feed], outlets, clock.clone(), Arc::default(), Control::new());

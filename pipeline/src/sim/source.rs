@@ -64,9 +64,11 @@ pub fn is_filtered(name: Name) -> bool {
     name.1 % 11 == 3
 }
 
-/// The source of one life of the agent.
+/// A reader of all files.
 pub struct Tail {
     logs: Logs,
+    queues: Vec<Arc<Queue>>,
+    sinks: SinkSet,
     /// For each file, which record comes next, and what each sink held of it at the start.
     files: Vec<(usize, Vec<RangeSet>)>,
     turn: usize,
@@ -74,11 +76,11 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// A source that takes up where the sinks are.
-    pub fn new(logs: &Logs, queues: &[Arc<Queue>], chunk_records: usize) -> Tail {
+    /// A reader for `sinks` that takes up where their queues are.
+    pub fn new(logs: &Logs, queues: &[Arc<Queue>], sinks: SinkSet, chunk_records: usize) -> Tail {
         let held = |file| queues.iter().map(|queue| queue.held(&key(file)).unwrap_or_default()).collect();
         let files = (0..logs.lock().len()).map(|file| (0, held(file))).collect();
-        Tail { logs: logs.clone(), files, turn: 0, chunk_records }
+        Tail { logs: logs.clone(), queues: queues.to_vec(), sinks, files, turn: 0, chunk_records }
     }
 }
 
@@ -89,17 +91,15 @@ fn key(file: usize) -> FileKey {
 
 impl Source for Tail {
     fn read(&mut self, chunk: &mut Chunk, now: Nanos) -> Read {
-        let logs = self.logs.lock();
+        let (logs, sinks) = (self.logs.lock(), self.sinks);
         for _ in 0..self.files.len() {
             self.turn = (self.turn + 1) % self.files.len();
             let (next, held) = &mut self.files[self.turn];
             let log = &logs[self.turn];
             let needs = |record: usize| {
                 let holds = |set: &RangeSet| set.contains(log.starts[record]);
-                held.iter()
-                    .enumerate()
-                    .filter(|(_, set)| !holds(set))
-                    .fold(SinkSet::default(), |all, (sink, _)| all.or(SinkSet::only(sink)))
+                let holders = held.iter().enumerate().filter(|(_, set)| holds(set)).map(|(sink, _)| SinkSet::only(sink));
+                sinks.without(holders.fold(SinkSet::default(), SinkSet::or))
             };
             while *next < log.texts.len() && needs(*next).is_empty() {
                 *next += 1;
@@ -123,6 +123,14 @@ impl Source for Tail {
             return Read::Chunk;
         }
         Read::Idle { until: now }
+    }
+
+    fn fork(&self, sinks: SinkSet) -> Option<Box<dyn Source>> {
+        Some(Box::new(Tail::new(&self.logs, &self.queues, sinks, self.chunk_records)))
+    }
+
+    fn restrict(&mut self, sinks: SinkSet) {
+        self.sinks = sinks;
     }
 
     fn stop(&mut self) {}

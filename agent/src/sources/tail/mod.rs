@@ -302,14 +302,17 @@ impl Tailer {
     fn sync(&mut self, index: usize, entries: &[Entry], now: Nanos) {
         let Some(mut stream) = self.streams[index].take() else { return };
         stream.gone = false;
-        let mut old: Vec<Generation> = std::mem::take(&mut stream.chain).into();
-        let mut listed = Vec::new();
-        for entry in entries {
+        let mut chain: Vec<Generation> = std::mem::take(&mut stream.chain).into();
+        for generation in &mut chain {
+            generation.unlisted = true;
+        }
+        let mut new: Vec<(usize, Generation)> = Vec::new();
+        let mut places = Vec::new();
+        for (number, entry) in entries.iter().enumerate() {
             let inode = (entry.dev, entry.ino);
-            if let Some(at) = old.iter().position(|generation| generation.is_listed_as(entry)) {
-                let mut generation = old.remove(at);
-                generation.listed_as(entry);
-                listed.push(generation);
+            if let Some(at) = chain.iter().position(|generation| generation.is_listed_as(entry)) {
+                chain[at].listed_as(entry);
+                places.push((number, at));
             } else if self.is_ignored(entry) {
                 // It may be written again, which does not show in its directory.
                 self.discover.look_again(&stream.unit);
@@ -317,8 +320,18 @@ impl Tailer {
                 && self.closed.get(&inode).is_none_or(|memory| (memory.size, memory.modified) != (entry.size, entry.modified))
             {
                 match self.open(&stream.unit, entry, now) {
-                    Ok(generation) if entry.compressed => listed.extend(self.compressed(generation, entry, &mut old, &listed, now)),
-                    Ok(generation) => listed.push(generation),
+                    Ok(generation) if entry.compressed => match self.compressed(generation, entry, &mut chain, now) {
+                        Found::Open(at) => places.push((number, at)),
+                        Found::Unread(generation) => {
+                            self.inodes.insert(inode, index);
+                            new.push((number, *generation));
+                        }
+                        Found::Nothing => {}
+                    },
+                    Ok(generation) => {
+                        self.inodes.insert(inode, index);
+                        new.push((number, generation));
+                    }
                     Err(refusal) => {
                         self.discover.look_again(&stream.unit);
                         if matches!(refusal, Refusal::Gone) {
@@ -328,13 +341,10 @@ impl Tailer {
                 }
             }
         }
-        self.inodes.extend(listed.iter().map(|generation| ((generation.facts.dev, generation.facts.ino), index)));
-        // What is not listed any more was rotated away or removed: older than what is of the same run.
-        for generation in &mut old {
-            (generation.unlisted, generation.compressed) = (true, None);
+        for generation in chain.iter_mut().filter(|generation| generation.unlisted) {
+            generation.compressed = None;
         }
-        stream.chain = old.into_iter().chain(listed).collect();
-        stream.chain.make_contiguous().sort_by_key(|generation| (generation.place.restart, !generation.unlisted));
+        stream.chain = merge(chain, new, &places);
         // Most chains have one link, and there are thousands of chains.
         stream.chain.shrink_to_fit();
         self.recount(&mut stream);
@@ -397,22 +407,15 @@ impl Tailer {
         Ok(generation)
     }
 
-    /// Finds out of which generation `generation` is the compressed form, and gives the one to read: that which is open, as
-    /// long as it is, or the compressed one if not all of it was read. `old` are those whose names are not in the listing.
-    fn compressed(
-        &mut self,
-        mut generation: Generation,
-        entry: &Entry,
-        old: &mut Vec<Generation>,
-        listed: &[Generation],
-        now: Nanos,
-    ) -> Option<Generation> {
+    /// Finds out of which generation `generation` is the compressed form: one of `chain` that no name leads to, which is read
+    /// on as long as it is open, or none, so that it is to be read itself if not all of it was.
+    fn compressed(&mut self, mut generation: Generation, entry: &Entry, chain: &mut [Generation], now: Nanos) -> Found {
         let identified = generation.identify(&self.env, true);
         generation.release();
         if !matches!(identified, Ok(true)) {
             let why = identified.map_or_else(Refusal::Io, |_| Refusal::Unfit("it is compressed, and no text can be got out of it"));
             self.warn(entry.path.clone(), &why);
-            return None;
+            return Found::Nothing;
         }
         let key = generation.key();
         let is_it = |open: &mut Generation| {
@@ -423,18 +426,17 @@ impl Tailer {
             };
             known && open.key() == key
         };
-        if let Some(at) = old.iter_mut().position(is_it) {
-            let mut open = old.remove(at);
-            open.listed_as(entry);
-            return Some(open);
+        if let Some(at) = chain.iter_mut().position(is_it) {
+            chain[at].listed_as(entry);
+            return Found::Open(at);
         }
-        if generation.is_dealt_with() {
-            if let Some(memory) = generation.memory() {
-                self.remember((entry.dev, entry.ino), memory);
-            }
-            return None;
+        if !generation.is_dealt_with() {
+            return Found::Unread(Box::new(generation));
         }
-        listed.iter().all(|open| open.key() != key).then_some(generation)
+        if let Some(memory) = generation.memory() {
+            self.remember((entry.dev, entry.ino), memory);
+        }
+        Found::Nothing
     }
 
     fn remember(&mut self, inode: (u64, u64), memory: Memory) {
@@ -584,18 +586,61 @@ impl Source for Tailer {
 
     /// What is unread is left for the next start, but for files that nobody could open then.
     fn stop(&mut self) {
+        let now = self.env.clock.now();
+        let mut vanished = HashSet::new();
+        for stream in self.streams.iter_mut().flatten() {
+            let refresh = |generation: &mut Generation| {
+                generation.refresh(now);
+                generation.facts.deleted && generation.compressed.is_none()
+            };
+            if stream.chain.iter_mut().map(refresh).fold(false, |any, one| any | one) {
+                vanished.insert(stream.unit.clone());
+            }
+        }
+        // It may have been compressed since the last look.
+        if !vanished.is_empty() && !self.env.stopping {
+            let mut listing = Listing::default();
+            self.discover.scan(Some(&vanished), &mut listing);
+            self.apply(listing, now);
+        }
         self.env.stopping = true;
         self.active.clear();
-        let now = self.env.clock.now();
         for (index, slot) in self.streams.iter_mut().enumerate() {
             let Some(stream) = slot else { continue };
-            for generation in &mut stream.chain {
-                generation.refresh(now);
-            }
             stream.active = true;
             self.active.push_back(index);
         }
     }
+}
+
+/// What a compressed log turned out to be.
+enum Found {
+    /// The generation of this index.
+    Open(usize),
+    /// One that nobody has open.
+    Unread(Box<Generation>),
+    /// Nothing to read.
+    Nothing,
+}
+
+/// Puts `new` generations, each with its number in a listing, into a chain. `places` says which numbers its links have there.
+///
+/// The links keep their order, whatever happens to their names: they were written one after the other, and they vanish in any
+/// order. A new one goes before the next that is listed after it: what is not listed any more was rotated away or removed,
+/// and is older.
+fn merge(chain: Vec<Generation>, new: Vec<(usize, Generation)>, places: &[(usize, usize)]) -> VecDeque<Generation> {
+    let end = chain.len();
+    let place = |number: usize| places.iter().filter(|(listed, _)| *listed > number).map(|(_, at)| *at).min().unwrap_or(end);
+    let mut new: VecDeque<(usize, Generation)> = new.into_iter().map(|(number, generation)| (place(number), generation)).collect();
+    let mut merged = VecDeque::with_capacity(end + new.len());
+    for (at, link) in chain.into_iter().enumerate() {
+        while let Some((_, generation)) = new.pop_front_if(|(before, _)| *before <= at) {
+            merged.push_back(generation);
+        }
+        merged.push_back(link);
+    }
+    merged.extend(new.into_iter().map(|(_, generation)| generation));
+    merged
 }
 
 /// Nanoseconds since 1970 of a time that the system gave in two parts.

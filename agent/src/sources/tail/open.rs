@@ -128,7 +128,8 @@ impl Root {
         Some((super::nanos(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)), stat.st_ino))
     }
 
-    /// Opens the regular file `below` (relative) without following any link.
+    /// Opens the regular file `below` (relative) without following any link, unless it may be somebody else's: a pod that can
+    /// write into its log directory can give it a name of any file on the same file system.
     pub(crate) fn open_file(&self, below: &Path) -> Result<(File, Facts), Refusal> {
         let file = File::from(self.open_beneath(below, FLAGS)?);
         self.trust(&file)?;

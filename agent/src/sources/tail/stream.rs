@@ -133,13 +133,19 @@ impl Stream {
         }
     }
 
-    /// Whether there is something that no later start could read: what a file without a name still holds.
+    /// Whether there is something that no later start could read: what a file without a name still holds, and, where it ends
+    /// within a record, what comes next.
     pub(super) fn has_urgent(&mut self, env: &Env) -> bool {
-        let deleted = || self.chain.iter().filter(|generation| generation.facts.deleted);
-        if deleted().any(|generation| generation.unread() > 0 && !generation.is_failing()) {
+        let vanishes = |generation: &&Generation| generation.facts.deleted && generation.compressed.is_none();
+        let is_unread = |generation: &Generation| generation.unread() > 0 && !generation.is_failing();
+        if self.chain.iter().filter(vanishes).any(is_unread) {
             return true;
         }
-        let keys: Vec<_> = deleted().filter_map(Generation::key).collect();
+        let keys: Vec<_> = self.chain.iter().filter(vanishes).filter_map(Generation::key).collect();
+        let is_open = keys.iter().any(|key| self.joiner.waits_for(key));
+        if is_open && self.chain.iter().any(|generation| is_unread(generation) && generation.is_worth_reading()) {
+            return true;
+        }
         self.joiner.give_up(env.has_last_line(), |file| keys.contains(file));
         !self.joiner.ready.is_empty()
     }

@@ -2,6 +2,7 @@
 
 mod bench;
 mod checks;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -27,6 +28,8 @@ enum Verb {
     Gen,
     /// Measures the release build on one core over generated logs, next to a plain pass over the same files.
     Bench(bench::Options),
+    /// Kills the agent again and again over growing logs and misbehaving stores, and accounts for every record.
+    Torture(torture::Options),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Verb::Ci(options) => checks::test(&checks::TestOptions::default()).and_then(|()| checks::lint(&options)),
         Verb::Gen => checks::generate(),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Torture(options) => torture::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
