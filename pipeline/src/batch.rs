@@ -48,14 +48,25 @@ pub struct Batch {
     records: Vec<Record>,
     fields: Vec<Field>,
     spare: Vec<Field>,
+    cuts: Vec<Cut>,
     shared: Arc<Shared>,
     file: FileKey,
+}
+
+/// A text value that is a part of a longer text: what a source cut off lies beside it in the batch's bytes, so that a value
+/// that the cut goes through can be found and taken out whole. It is not to be shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// The value: a field's, or once was one.
+    pub value: Span,
+    /// The value with some of what was cut off before and behind it, in the same form.
+    pub around: Span,
 }
 
 impl Batch {
     /// An empty batch; `shared` are the fields that are the same for all its records, `file` is where they come from.
     pub fn new(shared: Arc<Shared>, file: FileKey) -> Batch {
-        Batch { bytes: Vec::new(), records: Vec::new(), fields: Vec::new(), spare: Vec::new(), shared, file }
+        Batch { bytes: Vec::new(), records: Vec::new(), fields: Vec::new(), spare: Vec::new(), cuts: Vec::new(), shared, file }
     }
 
     /// Empties the batch for the next chunk and keeps its allocations.
@@ -63,6 +74,7 @@ impl Batch {
         self.bytes.clear();
         self.records.clear();
         self.fields.clear();
+        self.cuts.clear();
         self.shared = shared;
         self.file = file;
     }
@@ -123,6 +135,12 @@ impl Batch {
     pub fn push(&mut self, offset: u64, fields: &[Field]) {
         self.records.push(Record { first: self.fields.len() as u32, count: fields.len() as u32, offset });
         self.fields.extend_from_slice(fields);
+    }
+
+    /// The values that are parts of longer texts: rarely any. What reads a value for more than its own sake, to take something
+    /// out of it, reads around it.
+    pub fn cuts(&mut self) -> &mut Vec<Cut> {
+        &mut self.cuts
     }
 
     /// Keeps the records for which `keep` says so.
@@ -202,6 +220,7 @@ impl Clone for Batch {
         self.bytes.clone_from(&source.bytes);
         self.records.clone_from(&source.records);
         self.fields.clone_from(&source.fields);
+        self.cuts.clone_from(&source.cuts);
         self.shared = source.shared.clone();
         self.file = source.file;
     }

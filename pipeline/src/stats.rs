@@ -42,6 +42,8 @@ pub struct SourceStats {
     pub invalid_utf8: Counter,
     /// Records cut at the size limit.
     pub truncated: Counter,
+    /// Records left out because they were longer than the size limit.
+    pub dropped: Counter,
     /// Files that could not be opened or read.
     pub failed_files: Counter,
     /// Files that could have been read and were refused.

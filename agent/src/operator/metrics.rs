@@ -96,6 +96,12 @@ const SOURCE_METRICS: &[Metric<SourceStats>] = &[
     metric!(Counter "source_invalid_utf8_events" "Records with bytes that are no UTF-8, replaced"; |s, _| s.invalid_utf8.get() as f64),
     metric!(Counter "source_truncated_events" "Records cut at the size limit"; |s, _| s.truncated.get() as f64),
     metric!(Counter "source_failed_files" "Files that could not be opened or read"; |s, _| s.failed_files.get() as f64),
+    metric!(Counter "source_dropped_events" "Records left out because they were longer than the size limit"; |s, _| s.dropped.get() as f64),
+    metric!(Counter "source_refused_files" "Files that could have been read and were refused", reason = "link"; |s, _| s.refused_files.link.get() as f64),
+    metric!(Counter "source_refused_files" "Files that could have been read and were refused", reason = "not_regular"; |s, _| s.refused_files.not_regular.get() as f64),
+    metric!(Counter "source_refused_files" "Files that could have been read and were refused", reason = "owner"; |s, _| s.refused_files.owner.get() as f64),
+    metric!(Counter "source_refused_files" "Files that could have been read and were refused", reason = "hard_link"; |s, _| s.refused_files.hard_link.get() as f64),
+    metric!(Counter "source_refused_files" "Files that could have been read and were refused", reason = "overlap"; |s, _| s.refused_files.overlap.get() as f64),
     metric!(Counter "source_lost_bytes" "Bytes lost before they could be read"; |s, _| s.lost_bytes.get() as f64),
     metric!(Gauge "source_unread_bytes" "Bytes known to be in the files and not read yet"; |s, _| s.unread_bytes.get() as f64),
 ];

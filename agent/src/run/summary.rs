@@ -17,6 +17,7 @@ pub fn summary(stats: &Stats) -> String {
             (&source.malformed, "lines with a malformed header, sent as they were"),
             (&source.invalid_utf8, "records with bytes that are no UTF-8, replaced"),
             (&source.truncated, "records cut at the size limit"),
+            (&source.dropped, "records left out for their size"),
             (&source.lost_bytes, "bytes lost before they could be read"),
             (&source.failed_files, "files that could not be read"),
         ];

@@ -8,7 +8,9 @@ pub(crate) mod constants;
 mod joined;
 
 use memchr::memchr;
-use skidder_pipeline::batch::{Batch, Field};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use skidder_pipeline::batch::{Batch, Cut, Field};
 use skidder_pipeline::edge::Nanos;
 use skidder_pipeline::position::{FileKey, Range};
 use skidder_pipeline::source::SinkSet;
@@ -20,12 +22,46 @@ use super::join::{Joiner, Pending, cut_point};
 use super::multiline::Multiline;
 use constants as c;
 
+/// How much is kept beyond a cut, for redaction to see: more than any value that is taken out has.
+const MARGIN_BYTES: usize = 4 * 1024;
+/// The most pieces of a record that is split. Each needs an offset of its own within the first line's header.
+const MAX_PIECES: usize = 16;
+/// The most of a record that is gathered to be split, where one piece may not be more than that.
+const MAX_SPLIT_BYTES: usize = 4 * 1024 * 1024;
+
+/// What becomes of a record that is longer than it may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MaxRecordAction {
+    /// It is cut at the limit, and marked with `truncated` and `original_bytes`.
+    #[default]
+    Truncate,
+    /// It becomes several records, of which each says with `part` and `parts` which one it is: at most 16, and 4 MiB; what is
+    /// beyond that is cut off.
+    Split,
+    /// It is left out, and counted.
+    Drop,
+}
+
 /// What a source asks of its records.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    /// The longest message; what is longer is cut and marked.
+    /// The longest message.
     pub max_record_bytes: usize,
+    pub max_record_action: MaxRecordAction,
     pub multiline: Option<Multiline>,
+}
+
+impl Rules {
+    /// How much of a record's text is gathered.
+    pub(crate) fn keep_bytes(&self) -> usize {
+        let max = self.max_record_bytes;
+        let shown = match self.max_record_action {
+            MaxRecordAction::Truncate | MaxRecordAction::Drop => max,
+            MaxRecordAction::Split => max.saturating_mul(MAX_PIECES).min(MAX_SPLIT_BYTES).max(max),
+        };
+        shown.saturating_add(MARGIN_BYTES)
+    }
 }
 
 /// A run of text of one file, at hand in a batch's bytes.
@@ -114,6 +150,7 @@ struct Assembly<'a> {
 }
 
 /// A record about to be pushed.
+#[derive(Clone, Copy)]
 struct Ready {
     offset: u64,
     timestamp: Text,
@@ -240,6 +277,15 @@ impl Assembly<'_> {
         if self.valid {
             return (line, false);
         }
+        if self.block.beyond > 0
+            && let Err(error) = std::str::from_utf8(line.message.span.of(&self.bytes))
+            && error.error_len().is_none()
+        {
+            // The end of what was read of the line goes through a character.
+            let end = line.message.span.start + error.valid_up_to() as u32;
+            self.block.beyond += u64::from(line.message.span.end - end);
+            line.message.span.end = end;
+        }
         match String::from_utf8_lossy(line.message.span.of(&self.bytes)) {
             std::borrow::Cow::Borrowed(_) => (line, false),
             std::borrow::Cow::Owned(replaced) => {
@@ -276,15 +322,57 @@ impl Assembly<'_> {
         });
     }
 
-    fn emit(&mut self, mut record: Ready) {
-        let max = self.rules.max_record_bytes;
+    fn emit(&mut self, record: Ready) {
         let len = record.message.span.len();
-        if len > max {
-            let end = cut_point(record.message.span.of(&self.bytes), record.message.kind, max);
-            record.message.span.end = record.message.span.start + end as u32;
-            record.original_bytes = record.original_bytes.or(Some(len as u64));
+        if len <= self.rules.max_record_bytes && record.original_bytes.is_none() {
+            return self.push(&record, None);
         }
-        let mut fields = [Field { key: c::TIMESTAMP, value: record.timestamp.span, kind: record.timestamp.kind }; 8];
+        match self.rules.max_record_action {
+            MaxRecordAction::Drop => self.stats.dropped.add(1),
+            MaxRecordAction::Truncate => {
+                let original_bytes = record.original_bytes.or(Some(len as u64));
+                self.push_pieces(&Ready { original_bytes, ..record }, 1);
+            }
+            MaxRecordAction::Split => self.push_pieces(&record, MAX_PIECES),
+        }
+    }
+
+    /// Pushes the first pieces of a record, each with what is beside it in the text kept where redaction finds it.
+    fn push_pieces(&mut self, record: &Ready, most: usize) {
+        let text = record.message.span;
+        let mut cuts = vec![0];
+        // Where the text goes on beyond what was read, its last bytes are there to be seen, not to be shown.
+        let most_bytes = self.rules.keep_bytes() - MARGIN_BYTES;
+        let is_whole = record.original_bytes.is_none_or(|all| all <= text.len() as u64);
+        let shown = if is_whole { text.len() } else { text.len().saturating_sub(MARGIN_BYTES) }.min(most_bytes);
+        let mut at = 0;
+        while at < shown && cuts.len() <= most {
+            let rest = Span { start: text.start + at as u32, ..text };
+            let piece = cut_point(rest.of(&self.bytes), record.message.kind, self.rules.max_record_bytes.min(shown - at));
+            at += piece.max(1);
+            cuts.push(at);
+        }
+        if cuts.len() == 1 {
+            cuts.push(0);
+        }
+        let parts = cuts.len() - 1;
+        for (index, piece) in cuts.windows(2).enumerate() {
+            let value = Span::new(text.start as usize + piece[0], text.start as usize + piece[1]);
+            let from = cuts.iter().rev().find(|cut| **cut + MARGIN_BYTES <= piece[0]).unwrap_or(&0);
+            let to = cuts.iter().find(|cut| **cut >= piece[1] + MARGIN_BYTES).copied();
+            let to = to.unwrap_or(text.len());
+            let is_cut_off = index + 1 == parts && piece[1] < text.len();
+            let original_bytes = if is_cut_off { record.original_bytes.or(Some(text.len() as u64)) } else { None };
+            let message = Text { span: value, ..record.message };
+            let piece = Ready { offset: record.offset + index as u64, message, original_bytes, ..*record };
+            self.push(&piece, (parts > 1).then_some((index + 1, parts)));
+            let around = Span::new(text.start as usize + from, text.start as usize + to);
+            self.batch.cuts().push(Cut { value, around });
+        }
+    }
+
+    fn push(&mut self, record: &Ready, part: Option<(usize, usize)>) {
+        let mut fields = [Field { key: c::TIMESTAMP, value: record.timestamp.span, kind: record.timestamp.kind }; 10];
         let mut count = 1;
         let mut add = |key: Span, value: Span, kind: Kind| {
             fields[count] = Field { key, value, kind };
@@ -304,9 +392,11 @@ impl Assembly<'_> {
         if let Some(original) = record.original_bytes {
             self.stats.truncated.add(1);
             add(c::TRUNCATED, c::TRUE, Kind::Bool);
-            let start = self.bytes.len();
-            self.bytes.extend_from_slice(original.to_string().as_bytes());
-            add(c::ORIGINAL_BYTES, Span::new(start, self.bytes.len()), Kind::Number);
+            add(c::ORIGINAL_BYTES, number(&mut self.bytes, original), Kind::Number);
+        }
+        if let Some((part, parts)) = part {
+            add(c::PART, number(&mut self.bytes, part as u64), Kind::Number);
+            add(c::PARTS, number(&mut self.bytes, parts as u64), Kind::Number);
         }
         if record.unterminated {
             add(c::UNTERMINATED, c::TRUE, Kind::Bool);
@@ -319,6 +409,12 @@ impl Assembly<'_> {
         self.bytes.extend_from_slice(text);
         Span::new(start, self.bytes.len())
     }
+}
+
+fn number(bytes: &mut Vec<u8>, number: u64) -> Span {
+    let start = bytes.len();
+    bytes.extend_from_slice(number.to_string().as_bytes());
+    Span::new(start, bytes.len())
 }
 
 fn stream_name(output: Output) -> Option<Span> {

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
+use std::num::NonZeroU64;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 use schemars::JsonSchema;
@@ -13,13 +14,14 @@ use skidder_pipeline::shared::{Shared, SharedFields};
 use skidder_pipeline::source::Source;
 use skidder_pipeline::value::Value;
 
+use super::assemble::MaxRecordAction;
 use super::framing::Format;
 use super::identity::{Facts, Registry};
 use super::multiline::MultilineConfig;
 use super::overlap::Reach;
 use super::tail::open::{Refusal, open_file};
 use super::tail::{Age, Discover, Entry, Listing, Origin, Place, Settings, Tailer};
-use super::{SourceContext, check_common, default_max_record_bytes, default_rescan_interval_ms};
+use super::{SourceContext, check_common, default_max_held_bytes, default_max_record_bytes, default_rescan_interval_ms};
 
 /// How deep below a glob's fixed part directories are entered.
 const MAX_DEPTH: usize = 32;
@@ -48,13 +50,25 @@ pub struct FileConfig {
     pub read_from: ReadFrom,
     /// How lines are joined to records of several lines, such as stack traces. Without it each line is a record.
     pub multiline: Option<MultilineConfig>,
-    /// The longest message of a record, in bytes. A longer one is cut there and marked with `truncated` and
-    /// `original_bytes`.
+    /// The longest message of a record, in bytes.
     #[serde(default = "default_max_record_bytes")]
     pub max_record_bytes: usize,
+    /// What becomes of a longer one.
+    #[serde(default)]
+    pub max_record_action: MaxRecordAction,
     /// Whether files and directories are read that symbolic links lead to.
     #[serde(default = "default_follow_symlinks")]
     pub follow_symlinks: bool,
+    /// Files that were last written longer ago than this many seconds are not opened, until they are written again. By
+    /// default all are.
+    pub ignore_older_secs: Option<u64>,
+    /// How much is read of each file, in bytes per second, so that a noisy one leaves room to the others. What is beyond it
+    /// waits in the file. By default there is no limit.
+    pub rate_limit_bytes_per_sec: Option<NonZeroU64>,
+    /// How many bytes of deleted logs are kept on the disk, by being held open, until they are read. Beyond it the oldest of the
+    /// file that holds most is given up, with a warning, and counted as lost.
+    #[serde(default = "default_max_held_bytes")]
+    pub max_held_bytes: u64,
     /// The time between full looks for new files, in milliseconds. New files are usually seen at once.
     #[serde(default = "default_rescan_interval_ms")]
     pub rescan_interval_ms: u64,
@@ -105,9 +119,12 @@ impl FileConfig {
 
     pub(super) fn tailer(&self, context: SourceContext) -> anyhow::Result<Tailer> {
         let files = Files::new(&context.base_dir, &self.include, &self.exclude, self.follow_symlinks)?;
-        let settings = Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: self.read_from == ReadFrom::End };
+        let rate = self.rate_limit_bytes_per_sec.map(NonZeroU64::get);
+        let settings = super::settings(self.rescan_interval_ms, self.ignore_older_secs, rate, self.max_held_bytes);
+        let settings = Settings { from_end: self.read_from == ReadFrom::End, ..settings };
         let registry = Registry::shared(&context.state_dir, context.epoch)?;
-        let env = context.env(self.format, self.max_record_bytes, self.multiline.as_ref(), Some(registry))?;
+        let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
+        let env = context.env(self.format, rules, Some(registry), describe);
         Ok(Tailer::new(env, Box::new(files), settings))
     }
 }
@@ -137,7 +154,7 @@ pub(super) struct Files {
     include: GlobSet,
     exclude: GlobSet,
     follow_symlinks: bool,
-    units: HashSet<PathBuf>,
+    units: HashSet<Arc<Path>>,
 }
 
 /// Where one glob's files can be: the fixed part of it, and how many levels below.
@@ -213,7 +230,7 @@ impl Files {
             return;
         }
         scan.above.push(this);
-        listing.dirs.push(or_here(dir).to_owned());
+        listing.dirs.push(or_here(dir).into());
         match fs::read_dir(or_here(dir)) {
             Ok(entries) => {
                 for entry in entries.flatten() {
@@ -251,7 +268,7 @@ impl Discover for Files {
         Box::new(Files { walks, include, exclude, follow_symlinks: *follow_symlinks, units: HashSet::new() })
     }
 
-    fn scan(&mut self, _changed: Option<&HashSet<PathBuf>>, listing: &mut Listing) {
+    fn scan(&mut self, _changed: Option<&HashSet<Arc<Path>>>, listing: &mut Listing) {
         let mut entries: Vec<Entry> = Vec::new();
         for walk in &self.walks {
             let mut scan = Scan::default();
@@ -263,22 +280,22 @@ impl Discover for Files {
         }
         entries.sort_by(|a, b| a.path.cmp(&b.path));
         entries.dedup_by(|a, b| a.path == b.path);
-        let units: HashSet<PathBuf> = entries.iter().map(|entry| entry.path.clone()).collect();
+        let units: HashSet<Arc<Path>> = entries.iter().map(|entry| entry.path.as_path().into()).collect();
         listing.gone.extend(self.units.difference(&units).cloned());
         self.units = units;
-        listing.units.extend(entries.into_iter().map(|entry| (entry.path.clone(), vec![entry])));
+        listing.units.extend(entries.into_iter().map(|entry| (entry.path.as_path().into(), vec![entry])));
     }
 
     fn open(&self, entry: &Entry) -> Result<(File, Facts), Refusal> {
         open_file(&entry.path, self.follow_symlinks)
     }
+}
 
-    fn describe(&self, entry: &Entry) -> Origin {
-        let mut fields = SharedFields::default();
-        fields.set(b"source_type", Value::text(b"file"));
-        fields.set(b"file", Value::text(entry.path.to_string_lossy().as_bytes()));
-        Origin { shared: Shared::new(fields), run: None, format: None }
-    }
+fn describe(path: &Path, _: &Place) -> Origin {
+    let mut fields = SharedFields::default();
+    fields.set(b"source_type", Value::text(b"file"));
+    fields.set(b"file", Value::text(path.to_string_lossy().as_bytes()));
+    Origin { shared: Shared::new(fields), run: None }
 }
 
 #[cfg(test)]

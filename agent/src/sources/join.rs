@@ -10,11 +10,13 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use skidder_pipeline::edge::Nanos;
 use skidder_pipeline::json;
 use skidder_pipeline::position::{FileKey, Range, marker, push_range};
+use skidder_pipeline::shared::Shared;
 use skidder_pipeline::source::SinkSet;
 use skidder_pipeline::value::Kind;
 
@@ -24,6 +26,9 @@ use super::framing::{OUTPUTS, Output};
 /// them would do; beyond this an endless record between other lines would grow the positions without bound.
 const MAX_RANGES: usize = 1_024;
 
+/// Below this nothing of a cut text is shown, so that it need not be kept: the margin beyond a cut.
+const MIN_TEXT_BYTES: usize = 4 * 1024;
+
 /// A record whose end has not been read.
 #[derive(Debug)]
 pub(crate) struct Pending {
@@ -31,11 +36,13 @@ pub(crate) struct Pending {
     pub file: FileKey,
     /// Where the first line starts.
     pub offset: u64,
+    /// What its file's records have in common. The file may be closed before it is given out.
+    pub shared: Arc<Shared>,
     pub needs: SinkSet,
     pub output: Output,
     pub timestamp: Vec<u8>,
     pub timestamp_kind: Kind,
-    /// The text so far, never longer than `max_record_bytes`.
+    /// The text so far, as much of it as is kept ([`Rules::keep_bytes`](super::assemble::Rules::keep_bytes)).
     pub text: Vec<u8>,
     pub kind: Kind,
     /// How long the text would be without a limit.
@@ -55,10 +62,18 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// A record that starts at `offset` of `file`, without lines as yet.
-    pub(crate) fn new(file: FileKey, offset: u64, needs: SinkSet, output: Output, timestamp: (&[u8], Kind), kind: Kind) -> Pending {
+    pub(crate) fn new(
+        (file, shared): (FileKey, Arc<Shared>),
+        offset: u64,
+        needs: SinkSet,
+        output: Output,
+        timestamp: (&[u8], Kind),
+        kind: Kind,
+    ) -> Pending {
         Pending {
             file,
             offset,
+            shared,
             needs,
             output,
             timestamp: timestamp.0.to_vec(),
@@ -210,6 +225,22 @@ impl Joiner {
     /// Whether nothing is kept at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.is_idle() && self.ready.is_empty()
+    }
+
+    /// How many bytes the text of open records takes.
+    pub(crate) fn text_bytes(&self) -> u64 {
+        self.partial.iter().chain(&self.lines).flatten().map(|open| open.text.capacity() as u64).sum()
+    }
+
+    /// Gives up half of what the largest open record has of its text. It goes on, marked as cut, to its end.
+    pub(crate) fn shrink_largest(&mut self) {
+        let all = self.partial.iter_mut().chain(&mut self.lines).flatten();
+        let Some(largest) = all.max_by_key(|open| open.text.capacity()) else { return };
+        let half = if largest.text.len() > 2 * MIN_TEXT_BYTES { largest.text.len() / 2 } else { 0 };
+        let end = cut_point(&largest.text, largest.kind, half);
+        largest.text.truncate(end);
+        largest.text.shrink_to_fit();
+        largest.cut = true;
     }
 
     /// Whether a record that began in `file` has not been given out.

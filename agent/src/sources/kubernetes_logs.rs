@@ -4,9 +4,9 @@ mod docker;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use globset::GlobSet;
 use schemars::JsonSchema;
@@ -20,14 +20,15 @@ use skidder_pipeline::value::{Kind, Value};
 
 use docker::DockerRoot;
 
+use super::assemble::MaxRecordAction;
 use super::file::{glob, glob_set};
 use super::framing::Format;
 use super::identity::{ContainerRun, Facts};
 use super::multiline::MultilineConfig;
 use super::overlap::Reach;
 use super::tail::open::{Owners, Refusal, Root};
-use super::tail::{Age, Discover, Entry, Listing, Origin, Place, Settings, Tailer};
-use super::{SourceContext, check_common, default_max_record_bytes, default_rescan_interval_ms};
+use super::tail::{Age, Discover, Entry, Listing, Origin, Place, Tailer};
+use super::{SourceContext, check_common, default_max_held_bytes, default_max_record_bytes, default_rescan_interval_ms};
 
 /// A directory that was changed this shortly before it was listed may change again without its time showing it: file systems
 /// stamp with the kernel's tick, some milliseconds; network ones with seconds.
@@ -36,6 +37,8 @@ const SETTLE_NANOS: i64 = 2_000_000_000;
 /// listed until it is still, or two listings are alike, or this often.
 const MAX_LISTINGS: usize = 6;
 const STILL_NANOS: i64 = 100_000_000;
+/// How many pods are looked at before reading gets its turn: some milliseconds.
+const PODS_AT_A_TIME: usize = 64;
 
 /// Reads the logs of a node's containers.
 ///
@@ -69,10 +72,22 @@ pub struct KubernetesLogsConfig {
     pub format: Format,
     /// How lines are joined to records of several lines, such as stack traces. Without it each line is a record.
     pub multiline: Option<MultilineConfig>,
-    /// The longest message of a record, in bytes. A longer one is cut there and marked with `truncated` and
-    /// `original_bytes`.
+    /// The longest message of a record, in bytes.
     #[serde(default = "default_max_record_bytes")]
     pub max_record_bytes: usize,
+    /// What becomes of a longer one.
+    #[serde(default)]
+    pub max_record_action: MaxRecordAction,
+    /// Files that were last written longer ago than this many seconds are not opened, until they are written again. By
+    /// default all are.
+    pub ignore_older_secs: Option<u64>,
+    /// How much is read of each container, in bytes per second, so that a noisy one leaves room to the others. What is beyond it
+    /// waits in the file. By default there is no limit.
+    pub rate_limit_bytes_per_sec: Option<NonZeroU64>,
+    /// How many bytes of deleted logs are kept on the disk, by being held open, until they are read. Beyond it the oldest of the
+    /// container that holds most is given up, with a warning, and counted as lost.
+    #[serde(default = "default_max_held_bytes")]
+    pub max_held_bytes: u64,
     /// The time between full looks for new files, in milliseconds. New files are usually seen at once.
     #[serde(default = "default_rescan_interval_ms")]
     pub rescan_interval_ms: u64,
@@ -144,9 +159,12 @@ impl KubernetesLogsConfig {
             clock: context.clock.clone(),
             settled: HashMap::new(),
             pods: HashMap::new(),
+            rest: Vec::new(),
         };
-        let settings = Settings { rescan: Duration::from_millis(self.rescan_interval_ms), from_end: false };
-        let env = context.env(self.format, self.max_record_bytes, self.multiline.as_ref(), None)?;
+        let rate = self.rate_limit_bytes_per_sec.map(NonZeroU64::get);
+        let settings = super::settings(self.rescan_interval_ms, self.ignore_older_secs, rate, self.max_held_bytes);
+        let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
+        let env = context.env(self.format, rules, None, describe);
         Ok(Tailer::new(env, Box::new(pods), settings))
     }
 }
@@ -162,9 +180,11 @@ struct PodLogs {
     exclude: GlobSet,
     clock: Arc<dyn Clock>,
     /// Directories that cannot have changed since they were listed as long as their time of change is this.
-    settled: HashMap<PathBuf, (i64, u64)>,
+    settled: HashMap<Arc<Path>, (i64, u64)>,
     /// The directories of the containers met, by those of their pods.
-    pods: HashMap<PathBuf, Vec<PathBuf>>,
+    pods: HashMap<Arc<Path>, Vec<Arc<Path>>>,
+    /// The pods that the scan under way has not come to.
+    rest: Vec<Arc<Path>>,
 }
 
 /// What a pod's directory is called by.
@@ -228,11 +248,11 @@ impl PodLogs {
                 }
             }
         }
-        let root = self.root_path.clone();
+        let root: Arc<Path> = self.root_path.as_path().into();
         let Some(pods) = self.subdirectories(&root, listing) else { return };
         if !new_only {
-            let there: HashSet<&Path> = pods.iter().map(PathBuf::as_path).collect();
-            for (_, containers) in self.pods.extract_if(|pod, _| !there.contains(pod.as_path())) {
+            let there: HashSet<&Path> = pods.iter().map(AsRef::as_ref).collect();
+            for (_, containers) in self.pods.extract_if(|pod, _| !there.contains(&**pod)) {
                 listing.gone.extend(containers);
             }
             if let Some(docker) = &mut self.docker {
@@ -240,14 +260,18 @@ impl PodLogs {
             }
             self.settled.retain(|dir, _| *dir == root || dir.ancestors().take(2).any(|above| there.contains(above)));
         }
+        if !new_only {
+            self.rest = pods;
+            return self.scan_more(listing);
+        }
         for pod in &pods {
-            if !new_only || !self.pods.contains_key(pod) {
+            if !self.pods.contains_key(pod) {
                 self.scan_pod(pod, listing);
             }
         }
     }
 
-    fn scan_pod(&mut self, pod: &Path, listing: &mut Listing) {
+    fn scan_pod(&mut self, pod: &Arc<Path>, listing: &mut Listing) {
         if parse_pod(name_of(pod)).is_none() {
             return;
         }
@@ -260,7 +284,7 @@ impl PodLogs {
                 self.settled.remove(gone);
             }
             listing.gone.append(&mut containers);
-            self.pods.insert(pod.to_owned(), listed.clone());
+            self.pods.insert(pod.clone(), listed.clone());
             containers = listed;
         }
         for container in containers {
@@ -268,7 +292,7 @@ impl PodLogs {
         }
     }
 
-    fn scan_container(&mut self, container: &Path, listing: &mut Listing) {
+    fn scan_container(&mut self, container: &Arc<Path>, listing: &mut Listing) {
         if self.is_settled(container) {
             return;
         }
@@ -286,14 +310,14 @@ impl PodLogs {
             }
         }
         match entries {
-            Some(entries) => listing.units.push((container.to_owned(), entries)),
+            Some(entries) => listing.units.push((container.clone(), entries)),
             None => _ = self.settled.remove(container),
         }
     }
 
     /// The logs among the files of a container's directory, oldest first. `None` where one vanished while it was looked at:
     /// it may have another name now.
-    fn logs(&mut self, container: &Path, files: Vec<fs::DirEntry>, listing: &mut Listing) -> Option<Vec<Entry>> {
+    fn logs(&mut self, container: &Arc<Path>, files: Vec<fs::DirEntry>, listing: &mut Listing) -> Option<Vec<Entry>> {
         let mut entries: Vec<Entry> = Vec::new();
         for file in files {
             let path = file.path();
@@ -320,7 +344,7 @@ impl PodLogs {
     }
 
     /// Follows a link of docker's: the log that it leads to, and those that docker rotated.
-    fn follow(&mut self, container: &Path, path: PathBuf, place: Place, entries: &mut Vec<Entry>, listing: &mut Listing) {
+    fn follow(&mut self, container: &Arc<Path>, path: PathBuf, place: Place, entries: &mut Vec<Entry>, listing: &mut Listing) {
         let (Some(docker), Some(root)) = (&mut self.docker, &self.root) else { return listing.refused.push((path, Refusal::Link)) };
         let Ok(below) = path.strip_prefix(&self.root_path) else { return };
         match docker.resolve(root, below, &self.owners) {
@@ -335,30 +359,30 @@ impl PodLogs {
     }
 
     /// Lists a directory and remembers its state of before.
-    fn list(&mut self, dir: &Path, listing: &mut Listing) -> Option<Vec<fs::DirEntry>> {
+    fn list(&mut self, dir: &Arc<Path>, listing: &mut Listing) -> Option<Vec<fs::DirEntry>> {
         let state = self.state_of(dir);
         let now = self.clock.unix_nanos();
         match fs::read_dir(dir) {
             Ok(entries) => {
                 if let Some((modified, inode)) = state.filter(|(modified, _)| now.saturating_sub(*modified) > SETTLE_NANOS) {
-                    self.settled.insert(dir.to_owned(), (modified, inode));
+                    self.settled.insert(dir.clone(), (modified, inode));
                 }
-                listing.dirs.push(dir.to_owned());
+                listing.dirs.push(dir.clone());
                 Some(entries.flatten().collect())
             }
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
-                    listing.refused.push((dir.to_owned(), Refusal::Io(error)));
+                    listing.refused.push((dir.to_path_buf(), Refusal::Io(error)));
                 }
                 None
             }
         }
     }
 
-    fn subdirectories(&mut self, dir: &Path, listing: &mut Listing) -> Option<Vec<PathBuf>> {
+    fn subdirectories(&mut self, dir: &Arc<Path>, listing: &mut Listing) -> Option<Vec<Arc<Path>>> {
         let entries = self.list(dir, listing)?;
         let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        Some(entries.iter().filter(|entry| is_dir(entry)).map(fs::DirEntry::path).collect())
+        Some(entries.iter().filter(|entry| is_dir(entry)).map(|entry| entry.path().into()).collect())
     }
 
     fn is_settled(&self, dir: &Path) -> bool {
@@ -376,6 +400,32 @@ fn name_of(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or("")
 }
 
+/// What the path of a log says of its records.
+fn describe(path: &Path, place: &Place) -> Origin {
+    let container_dir = path.parent().unwrap_or(Path::new(""));
+    let container = name_of(container_dir);
+    let pod_name = container_dir.parent().map_or("", name_of);
+    let pod = parse_pod(pod_name).unwrap_or(PodName { namespace: "", pod: pod_name, uid: "" });
+    let mut object = Vec::new();
+    let parts = [("pod_name", pod.pod), ("pod_namespace", pod.namespace), ("pod_uid", pod.uid), ("container_name", container)];
+    for (key, value) in parts {
+        object.extend_from_slice(if object.is_empty() { b"{\"" } else { b",\"" });
+        object.extend_from_slice(key.as_bytes());
+        object.extend_from_slice(b"\":\"");
+        json::escape(value.as_bytes(), &mut object);
+        object.push(b'"');
+    }
+    object.extend_from_slice(format!(",\"container_restart_count\":{}}}", place.restart).as_bytes());
+    // The name that the log had when it was written, which is the same before and after its rotation.
+    let live = container_dir.join(format!("{}.log", place.restart));
+    let mut fields = SharedFields::default();
+    fields.set(b"source_type", Value::text(b"kubernetes_logs"));
+    fields.set(b"file", Value::text(live.to_string_lossy().as_bytes()));
+    fields.set(b"kubernetes", Value { kind: Kind::Object, raw: &object });
+    let run = ContainerRun { pod_uid: pod.uid.to_owned(), container: container.to_owned(), restart: place.restart };
+    Origin { shared: Shared::new(fields), run: Some(run) }
+}
+
 impl Discover for PodLogs {
     fn fork(&self) -> Box<dyn Discover> {
         Box::new(PodLogs {
@@ -388,10 +438,11 @@ impl Discover for PodLogs {
             clock: self.clock.clone(),
             settled: HashMap::new(),
             pods: HashMap::new(),
+            rest: Vec::new(),
         })
     }
 
-    fn scan(&mut self, changed: Option<&HashSet<PathBuf>>, listing: &mut Listing) {
+    fn scan(&mut self, changed: Option<&HashSet<Arc<Path>>>, listing: &mut Listing) {
         let Some(changed) = changed else {
             return self.scan_root(false, listing);
         };
@@ -409,6 +460,14 @@ impl Discover for PodLogs {
         }
     }
 
+    fn scan_more(&mut self, listing: &mut Listing) {
+        for _ in 0..PODS_AT_A_TIME {
+            let Some(pod) = self.rest.pop() else { break };
+            self.scan_pod(&pod, listing);
+        }
+        listing.more = !self.rest.is_empty();
+    }
+
     fn open(&self, entry: &Entry) -> Result<(File, Facts), Refusal> {
         if let Some(target) = &entry.target {
             return self.docker.as_ref().and_then(|docker| docker.root.as_ref()).ok_or(Refusal::Gone)?.open_file(target);
@@ -420,31 +479,6 @@ impl Discover for PodLogs {
     fn look_again(&mut self, unit: &Path) {
         self.settled.remove(unit);
     }
-
-    fn describe(&self, entry: &Entry) -> Origin {
-        let container_dir = entry.path.parent().unwrap_or(Path::new(""));
-        let container = name_of(container_dir);
-        let pod_name = container_dir.parent().map_or("", name_of);
-        let pod = parse_pod(pod_name).unwrap_or(PodName { namespace: "", pod: pod_name, uid: "" });
-        let mut object = Vec::new();
-        let parts = [("pod_name", pod.pod), ("pod_namespace", pod.namespace), ("pod_uid", pod.uid), ("container_name", container)];
-        for (key, value) in parts {
-            object.extend_from_slice(if object.is_empty() { b"{\"" } else { b",\"" });
-            object.extend_from_slice(key.as_bytes());
-            object.extend_from_slice(b"\":\"");
-            json::escape(value.as_bytes(), &mut object);
-            object.push(b'"');
-        }
-        object.extend_from_slice(format!(",\"container_restart_count\":{}}}", entry.place.restart).as_bytes());
-        // The name that the log had when it was written, which is the same before and after its rotation.
-        let live = container_dir.join(format!("{}.log", entry.place.restart));
-        let mut fields = SharedFields::default();
-        fields.set(b"source_type", Value::text(b"kubernetes_logs"));
-        fields.set(b"file", Value::text(live.to_string_lossy().as_bytes()));
-        fields.set(b"kubernetes", Value { kind: Kind::Object, raw: &object });
-        let run = ContainerRun { pod_uid: pod.uid.to_owned(), container: container.to_owned(), restart: entry.place.restart };
-        Origin { shared: Shared::new(fields), run: Some(run), format: entry.target.is_some().then_some(Format::Docker) }
-    }
 }
 
 #[cfg(test)]
@@ -452,7 +486,7 @@ impl Discover for PodLogs {
 mod tests {
     use super::*;
     use crate::sources::testing::Still;
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     #[test]
     fn directories_that_did_not_change_are_not_listed_again() {
@@ -474,6 +508,7 @@ mod tests {
             clock: Arc::new(Still),
             settled: HashMap::new(),
             pods: HashMap::new(),
+            rest: Vec::new(),
         };
         let scan = |pods: &mut PodLogs| {
             let mut listing = Listing::default();

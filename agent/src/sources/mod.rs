@@ -20,6 +20,7 @@ mod testing;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -28,7 +29,7 @@ use skidder_pipeline::problem::Problem;
 use skidder_pipeline::source::{Held, SinkSet, Source};
 use skidder_pipeline::stats::SourceStats;
 
-use assemble::Rules;
+use assemble::{MaxRecordAction, Rules};
 pub use claims::Claims;
 use file::FileConfig;
 use framing::Format;
@@ -114,33 +115,29 @@ pub struct SourceContext {
 }
 
 impl SourceContext {
-    fn env(
-        self,
-        format: Format,
-        max_record_bytes: usize,
-        multiline: Option<&MultilineConfig>,
-        registry: Option<Arc<Mutex<Registry>>>,
-    ) -> anyhow::Result<tail::Env> {
-        Ok(tail::Env {
+    fn env(self, format: Format, rules: Rules, registry: Option<Arc<Mutex<Registry>>>, describe: tail::Describe) -> tail::Env {
+        tail::Env {
             name: self.name,
             sinks: self.sinks,
             new_sinks: self.new_sinks,
             held: self.held,
             claims: self.claims,
+            losses: self.stats.clone(),
             stats: self.stats,
             clock: self.clock,
             registry,
-            rules: Arc::new(rules(max_record_bytes, multiline)?),
+            describe,
+            rules: Arc::new(rules),
             format,
             block_bytes: tail::BLOCK_BYTES,
             once: self.once,
             stopping: false,
-        })
+        }
     }
 }
 
-fn rules(max_record_bytes: usize, multiline: Option<&MultilineConfig>) -> anyhow::Result<Rules> {
-    Ok(Rules { max_record_bytes, multiline: multiline.map(MultilineConfig::build).transpose()? })
+fn rules(max_record_bytes: usize, max_record_action: MaxRecordAction, multiline: Option<&MultilineConfig>) -> anyhow::Result<Rules> {
+    Ok(Rules { max_record_bytes, max_record_action, multiline: multiline.map(MultilineConfig::build).transpose()? })
 }
 
 /// 1 MiB: what the stores at hand take (Loki 256 KiB by default, Elasticsearch 100 MiB a request), many times what people read.
@@ -150,6 +147,17 @@ fn default_max_record_bytes() -> usize {
 
 fn default_rescan_interval_ms() -> u64 {
     10_000
+}
+
+/// 1 GiB: what a node spares without the kubelet beginning to evict.
+fn default_max_held_bytes() -> u64 {
+    1024 * 1024 * 1024
+}
+
+/// How a source tails, of what its configuration says.
+fn settings(rescan_interval_ms: u64, ignore_older_secs: Option<u64>, rate: Option<u64>, max_held_bytes: u64) -> tail::Settings {
+    let (rescan, ignore_older) = (Duration::from_millis(rescan_interval_ms), ignore_older_secs.map(Duration::from_secs));
+    tail::Settings { rescan, from_end: false, ignore_older, rate, max_held_bytes }
 }
 
 /// The mistakes that all sources can have.

@@ -18,7 +18,7 @@ use skidder_pipeline::source::{Chunk, Read, SinkSet, Source};
 use skidder_pipeline::stats::SourceStats;
 use skidder_pipeline::value::Value;
 
-use super::assemble::{Block, Rules, assemble, assemble_ready, constants};
+use super::assemble::{Block, MaxRecordAction, Rules, assemble, assemble_ready, constants};
 use super::framing::{Format, Framing, first_line};
 use super::join::Joiner;
 use super::multiline::MultilineConfig;
@@ -46,10 +46,12 @@ pub struct StdinConfig {
     pub format: Format,
     /// How lines are joined to records of several lines, such as stack traces. Without it each line is a record.
     pub multiline: Option<MultilineConfig>,
-    /// The longest message of a record, in bytes. A longer one is cut there and marked with `truncated` and
-    /// `original_bytes`.
+    /// The longest message of a record, in bytes.
     #[serde(default = "default_max_record_bytes")]
     pub max_record_bytes: usize,
+    /// What becomes of a longer one.
+    #[serde(default)]
+    pub max_record_action: MaxRecordAction,
 }
 
 impl StdinConfig {
@@ -58,7 +60,7 @@ impl StdinConfig {
     }
 
     pub(super) fn build(&self, context: SourceContext) -> anyhow::Result<Box<dyn Source>> {
-        let rules = super::rules(self.max_record_bytes, self.multiline.as_ref())?;
+        let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
         Ok(Box::new(Stdin::start(Box::new(std::io::stdin()), rules, self.format, context)?))
     }
 }
@@ -143,7 +145,7 @@ impl Stdin {
 
     /// Adds to the line whose end has not come.
     fn keep(&mut self, text: &[u8]) {
-        let limit = self.rules.max_record_bytes.saturating_add(MAX_HEADER_BYTES);
+        let limit = self.rules.keep_bytes().saturating_add(MAX_HEADER_BYTES);
         let kept = limit.saturating_sub(self.carry.len()).min(text.len());
         self.carry.extend_from_slice(&text[..kept]);
         self.beyond += (text.len() - kept) as u64;
@@ -309,7 +311,7 @@ mod tests {
             }
         }
         let multiline = multiline.map(|config| toml::from_str::<MultilineConfig>(config).unwrap().build().unwrap());
-        let rules = Rules { max_record_bytes, multiline };
+        let rules = Rules { max_record_bytes, max_record_action: MaxRecordAction::Truncate, multiline };
         let dir = tempfile::tempdir().unwrap();
         let pieces = pieces.iter().map(|piece| piece.to_vec()).collect::<Vec<_>>().into_iter();
         let mut stdin = Stdin::start(Box::new(Pieces(pieces)), rules, format, context(dir.path())).unwrap();

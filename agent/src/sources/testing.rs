@@ -92,6 +92,9 @@ fn show_record(record: &RecordView<'_>) -> String {
             text += &if value { format!(" {mark}={found}") } else { format!(" {mark}") };
         }
     }
+    if let Some(part) = field("part") {
+        text += &format!(" part {part} of {}", field("parts").expect("with their number"));
+    }
     if field("truncated").is_some() {
         text += &format!(" truncated of {}", field("original_bytes").expect("with the length before"));
     }

@@ -72,6 +72,8 @@ pub(super) struct Engine {
     /// The leaf as the last round left it, and as the next one makes it.
     current: Vec<u8>,
     next: Vec<u8>,
+    /// Where a part of the leaf lies that alone will be shown, as it moves from round to round.
+    part: (usize, usize),
     /// How many values each rule took out since the counts were taken.
     counts: Vec<u64>,
     /// How many leaves were withheld since then.
@@ -110,6 +112,7 @@ impl Engine {
             hits: Vec::new(),
             current: Vec::new(),
             next: Vec::new(),
+            part: (0, 0),
             counts,
             withheld: 0,
             drops: Drops::default(),
@@ -155,6 +158,15 @@ impl Engine {
                 Some(WITHHELD)
             }
         }
+    }
+
+    /// Takes values out of a leaf of which only `part` will be shown, and says where that is then. A value that the edge of
+    /// the part goes through belongs to what is before the edge, as a whole.
+    pub(super) fn redact_part(&mut self, raw: &[u8], form: Form, key: &[u8], part: (usize, usize)) -> Option<(&[u8], (usize, usize))> {
+        self.part = part;
+        let withheld = self.withheld;
+        self.redact(raw, form, key)?;
+        if self.withheld > withheld { Some((WITHHELD, (0, WITHHELD.len()))) } else { Some((&self.current, self.part)) }
     }
 
     /// The counts of each rule that took something out since the last call, and of what was withheld.
@@ -242,6 +254,7 @@ impl Engine {
     fn splice(&mut self, raw: &[u8], form: Form) {
         self.next.clear();
         let mut done = 0;
+        let mut mover = Mover::new(self.part);
         for hit in &self.hits {
             let rule = &self.rules[hit.rule];
             if hit.start < done {
@@ -250,6 +263,7 @@ impl Engine {
             let number = number(raw, hit, done);
             let (start, end) = number.as_ref().map_or((hit.start, hit.end), |number| (number.start, number.end));
             let quote = number.map_or(&b""[..], |number| number.quote);
+            mover.kept(done, start, self.next.len());
             self.next.extend_from_slice(&raw[done..start]);
             self.next.extend_from_slice(quote);
             let value = &raw[hit.start..hit.end];
@@ -260,12 +274,15 @@ impl Engine {
                 rule.writer.write(value, form == Form::Escaped, &mut self.next);
             }
             self.next.extend_from_slice(quote);
+            mover.replaced(end, self.next.len());
             self.drops.field |= rule.writer.action == Action::DropField;
             self.drops.event |= rule.writer.action == Action::DropEvent;
             self.counts[hit.rule] += 1;
             done = end;
         }
         self.next.extend_from_slice(&raw[done..]);
+        mover.rest(done, self.next.len() - (raw.len() - done));
+        self.part = mover.part();
     }
 }
 
@@ -277,6 +294,46 @@ struct Number<'a> {
     start: usize,
     end: usize,
     quote: &'a [u8],
+}
+
+/// Where the two edges of a part of a text lie while the text is written anew. An edge within what is replaced lies behind
+/// the replacement.
+struct Mover {
+    from: [usize; 2],
+    to: [Option<usize>; 2],
+}
+
+impl Mover {
+    fn new(part: (usize, usize)) -> Mover {
+        Mover { from: [part.0, part.1], to: [None; 2] }
+    }
+
+    /// `start..end` is written as it is, to `at`.
+    fn kept(&mut self, start: usize, end: usize, at: usize) {
+        for (from, to) in self.from.iter().zip(&mut self.to) {
+            if *from <= end {
+                to.get_or_insert(at + from.saturating_sub(start));
+            }
+        }
+    }
+
+    /// What ends before `end` has been replaced; the text written so far is `len` long.
+    fn replaced(&mut self, end: usize, len: usize) {
+        for (from, to) in self.from.iter().zip(&mut self.to) {
+            if *from < end {
+                to.get_or_insert(len);
+            }
+        }
+    }
+
+    /// What follows `start` is written as it is, to `at`.
+    fn rest(&mut self, start: usize, at: usize) {
+        self.kept(start, usize::MAX, at);
+    }
+
+    fn part(self) -> (usize, usize) {
+        (self.to[0].unwrap_or(0), self.to[1].unwrap_or(0))
+    }
 }
 
 /// The number that a hit is (a part of), if it stands in the place of a value of JSON within the text: what takes its place

@@ -32,7 +32,7 @@ mod view;
 
 use std::sync::Arc;
 
-use skidder_pipeline::batch::{Batch, Field};
+use skidder_pipeline::batch::{Batch, Cut, Field};
 use skidder_pipeline::problem::Problem;
 use skidder_pipeline::shared::{PerShared, Shared, SharedFields};
 use skidder_pipeline::transform::{Report, Transform};
@@ -100,6 +100,18 @@ impl Redact {
         }
     }
 
+    /// Redacts the value of a field that is a part of a longer text, and what is cut off beside it with it.
+    fn part(&mut self, bytes: &mut Vec<u8>, field: &mut Field, cut: &mut Cut) {
+        let form = if field.kind == Kind::Text { Form::Plain } else { Form::Escaped };
+        let (base, end) = (cut.around.start as usize, cut.around.end as usize);
+        let part = (field.value.start as usize - base, field.value.end as usize - base);
+        let Some((text, (start, end))) = self.engine.redact_part(&bytes[base..end], form, field.key.of(bytes), part) else { return };
+        cut.around = append(bytes, text);
+        let base = cut.around.start as usize;
+        cut.value = Span::new(base + start, base + end);
+        field.value = cut.value;
+    }
+
     /// Redacts the key of one field; says whether it changed.
     fn key(&mut self, bytes: &mut Vec<u8>, field: &mut Field) -> bool {
         let Some(key) = self.engine.redact(field.key.of(bytes), Form::Escaped, &[]) else { return false };
@@ -142,12 +154,18 @@ impl Transform for Redact {
         if everything || shared_keys_changed || hits.any() {
             let shared = batch.shared().clone();
             let looks = |span: Span| everything || hits.within(span.start as usize, span.end as usize);
+            let mut cuts = std::mem::take(batch.cuts());
             batch.edit_values(|bytes, record, fields| {
                 let mut keys_changed = shared_keys_changed;
                 for (at, field) in fields.iter_mut().enumerate() {
                     // A key may say something of a value that looks like nothing.
                     let looks_at_key = looks(field.key);
-                    if looks_at_key || looks(field.value) {
+                    let of_field = |cut: &&mut Cut| cut.value == field.value && matches!(field.kind, Kind::Text | Kind::String);
+                    if let Some(cut) = cuts.iter_mut().find(of_field) {
+                        if looks_at_key || looks(cut.around) {
+                            self.part(bytes, field, cut);
+                        }
+                    } else if looks_at_key || looks(field.value) {
                         self.value(bytes, field);
                     }
                     if looks_at_key {
@@ -165,6 +183,7 @@ impl Transform for Redact {
                     tell_keys_apart(bytes, fields, &shared);
                 }
             });
+            *batch.cuts() = cuts;
             self.engine.take_counts(|rule, count| report.redacted(rule, count));
             self.drop_marked(batch, report);
         }

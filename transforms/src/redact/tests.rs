@@ -55,6 +55,30 @@ fn takes_values_out_of_text() {
     assert_eq!(redacted("eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0. x"), "[JWT] x");
 }
 
+/// However a text is cut in pieces, these say together what the whole would: no half of a value is in any of them.
+#[test]
+fn a_cut_leaves_no_half_of_a_value() {
+    let text = "a@b.org 4111 1111 1111 1111 x \\u0040 8.8.8.8 pay 4111%201111%201111%201111!";
+    let whole = redacted(text);
+    for (first, second) in (0..=text.len()).flat_map(|first| (first..=text.len()).map(move |second| (first, second))) {
+        let mut batch = batch_with(Shared::empty(), &[text]);
+        let field = *batch.record(0).fields().last().unwrap();
+        let around = field.value;
+        let base = around.start as usize;
+        batch.retain(|_| false);
+        for (start, end) in [(0, first), (first, second), (second, text.len())] {
+            let value = Span::new(base + start, base + end);
+            batch.push(0, &[Field { value, ..field }]);
+            batch.cuts().push(Cut { value, around });
+        }
+        apply(&mut *transform(json!({"type": "redact", "builtins": ["email", "ipv4"]})), &mut batch);
+        apply(&mut *transform(json!({"type": "redact", "builtins": ["credit_card"]})), &mut batch);
+        let message = |view: skidder_pipeline::batch::RecordView<'_>| view.iter().next().unwrap().1.plain_str().into_owned();
+        let pieces: Vec<String> = batch.records().map(message).collect();
+        assert_eq!(pieces.concat(), whole, "cut at {first} and {second}: {pieces:?}");
+    }
+}
+
 #[test]
 fn leaves_the_rest_alone() {
     for line in [

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use skidder_pipeline::value::Span;
 
 /// Keys and fixed values, and room for the time of reading.
-const TEXT: &[u8] = b"timestampstreammessageparse_errorinvalid_utf8truncatedoriginal_bytesunterminated\
+const TEXT: &[u8] = b"timestampstreammessageparse_errorinvalid_utf8truncatedoriginal_bytesunterminatedpartparts\
 truecridockerstdoutstderr----------T--:--:--.---------Z";
 
 /// The length of the text that a batch begins with.
@@ -18,7 +18,9 @@ pub(crate) const INVALID_UTF8: Span = after(PARSE_ERROR, 12);
 pub(crate) const TRUNCATED: Span = after(INVALID_UTF8, 9);
 pub(crate) const ORIGINAL_BYTES: Span = after(TRUNCATED, 14);
 pub(crate) const UNTERMINATED: Span = after(ORIGINAL_BYTES, 12);
-pub(crate) const TRUE: Span = after(UNTERMINATED, 4);
+pub(crate) const PART: Span = after(UNTERMINATED, 4);
+pub(crate) const PARTS: Span = after(PART, 5);
+pub(crate) const TRUE: Span = after(PARTS, 4);
 pub(crate) const CRI: Span = after(TRUE, 3);
 pub(crate) const DOCKER: Span = after(CRI, 6);
 pub(crate) const STDOUT: Span = after(DOCKER, 6);
@@ -61,6 +63,8 @@ mod tests {
             (TRUNCATED, "truncated"),
             (ORIGINAL_BYTES, "original_bytes"),
             (UNTERMINATED, "unterminated"),
+            (PART, "part"),
+            (PARTS, "parts"),
             (TRUE, "true"),
             (CRI, "cri"),
             (DOCKER, "docker"),

@@ -12,7 +12,7 @@ impl Assembly<'_> {
     pub(super) fn add_part(&mut self, offset: u64, line: &Line, stretch: (u64, u64)) {
         let slot = line.output as usize;
         let mut open = self.joiner.partial[slot].take().unwrap_or_else(|| Box::new(self.begin(offset, line)));
-        open.append(line.message.span.of(&self.bytes), line.message.kind, self.block.beyond.saturating_sub(1), self.rules.max_record_bytes);
+        open.append(line.message.span.of(&self.bytes), line.message.kind, self.block.beyond.saturating_sub(1), self.rules.keep_bytes());
         open.touched = self.block.now;
         open.add_stretch(stretch.0, stretch.1);
         self.joiner.partial[slot] = Some(open);
@@ -20,7 +20,7 @@ impl Assembly<'_> {
 
     fn begin(&self, offset: u64, line: &Line) -> Pending {
         let timestamp = (line.timestamp.span.of(&self.bytes), line.timestamp.kind);
-        Pending::new(self.block.file, offset, self.block.needs, line.output, timestamp, line.message.kind)
+        Pending::new((self.block.file, self.batch.shared().clone()), offset, self.block.needs, line.output, timestamp, line.message.kind)
     }
 
     /// A whole line, of one part, where lines are joined.
@@ -39,13 +39,13 @@ impl Assembly<'_> {
         }
         let mut open = match self.joiner.lines[slot].take() {
             Some(mut open) => {
-                open.append(b"\n", Kind::Text, 0, self.rules.max_record_bytes);
+                open.append(b"\n", Kind::Text, 0, self.rules.keep_bytes());
                 open
             }
             None => Box::new(self.begin(offset, line)),
         };
         let beyond = self.block.beyond.saturating_sub(1);
-        open.append(line.message.span.of(&self.bytes), line.message.kind, beyond, self.rules.max_record_bytes);
+        open.append(line.message.span.of(&self.bytes), line.message.kind, beyond, self.rules.keep_bytes());
         open.add_line(invalid_utf8, self.block.now);
         open.add_stretch(stretch.0, stretch.1);
         self.keep_or_give(slot, open, decision)
@@ -90,8 +90,8 @@ impl Assembly<'_> {
     fn add_joined(&mut self, slot: usize, line: Pending, decision: Decision) -> Step {
         let open = match self.joiner.lines[slot].take() {
             Some(mut open) => {
-                open.append(b"\n", Kind::Text, 0, self.rules.max_record_bytes);
-                open.absorb(line, self.rules.max_record_bytes);
+                open.append(b"\n", Kind::Text, 0, self.rules.keep_bytes());
+                open.absorb(line, self.rules.keep_bytes());
                 open
             }
             None => Box::new(line),

@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
+use super::super::framing::Format;
 use super::super::tail::open::{Owners, Refusal, Root};
 use super::super::tail::{Age, Entry, Listing, Place};
 
@@ -19,7 +21,7 @@ pub(super) struct DockerRoot {
     pub(super) root: Option<Root>,
     path: PathBuf,
     /// The containers' directories below the root of pods, by docker's.
-    pub(super) containers: HashMap<PathBuf, PathBuf>,
+    pub(super) containers: HashMap<Arc<Path>, Arc<Path>>,
 }
 
 impl DockerRoot {
@@ -48,7 +50,7 @@ impl DockerRoot {
     pub(super) fn find(
         &mut self,
         target: &Path,
-        container: &Path,
+        container: &Arc<Path>,
         link: &Path,
         place: &Place,
         entries: &mut Vec<Entry>,
@@ -56,13 +58,13 @@ impl DockerRoot {
     ) {
         let Some(root) = &self.root else { return };
         if let Some(dir) = target.parent() {
-            let dir = self.path.join(dir);
+            let dir: Arc<Path> = self.path.join(dir).into();
             listing.dirs.push(dir.clone());
-            self.containers.insert(dir, container.to_owned());
+            self.containers.insert(dir, container.clone());
         }
         let mut add = |target: PathBuf, place: Place| match root.metadata(&target) {
             Ok(metadata) => {
-                entries.push(Entry { target: Some(target), ..Entry::new(link.to_owned(), place, &metadata) });
+                entries.push(Entry { target: Some(target), format: Some(Format::Docker), ..Entry::new(link.to_owned(), place, &metadata) });
                 true
             }
             Err(Refusal::Gone) => false,

@@ -19,7 +19,12 @@ pub(crate) trait Discover: Send {
     fn fork(&self) -> Box<dyn Discover>;
 
     /// Lists all units, or, where `changed` names directories, those that may be affected; notes in `listing` what it finds.
-    fn scan(&mut self, changed: Option<&HashSet<PathBuf>>, listing: &mut Listing);
+    fn scan(&mut self, changed: Option<&HashSet<Arc<Path>>>, listing: &mut Listing);
+
+    /// Goes on with a scan that listed a part of what there is ([`Listing::more`]).
+    fn scan_more(&mut self, listing: &mut Listing) {
+        let _ = listing;
+    }
 
     /// Opens a file that a scan found.
     fn open(&self, entry: &Entry) -> Result<(File, Facts), Refusal>;
@@ -28,9 +33,30 @@ pub(crate) trait Discover: Send {
     fn look_again(&mut self, unit: &Path) {
         let _ = unit;
     }
+}
 
-    /// What is the same for all records of a file.
-    fn describe(&self, entry: &Entry) -> Origin;
+/// Says of the file met at a path, in its place, where its records come from. Asked when there is something to read, and again
+/// after a pause, so that a log that nobody writes costs next to nothing.
+pub(crate) type Describe = fn(&Path, &Place) -> Origin;
+
+/// A log's path: that of its unit, whose text is shared, and what is below it.
+#[derive(Clone, Debug)]
+pub(crate) struct LogPath {
+    unit: Arc<Path>,
+    below: Option<Box<Path>>,
+}
+
+impl LogPath {
+    pub(crate) fn new(unit: &Arc<Path>, path: &Path) -> LogPath {
+        match path.strip_prefix(unit) {
+            Ok(below) => LogPath { unit: unit.clone(), below: (!below.as_os_str().is_empty()).then(|| below.into()) },
+            Err(_) => LogPath { unit: path.into(), below: None },
+        }
+    }
+
+    pub(crate) fn to_path(&self) -> PathBuf {
+        self.below.as_ref().map_or_else(|| self.unit.to_path_buf(), |below| self.unit.join(below))
+    }
 }
 
 /// Where a file's records come from.
@@ -39,19 +65,19 @@ pub(crate) struct Origin {
     pub shared: Arc<Shared>,
     /// The container's run that wrote it, where that is known.
     pub run: Option<ContainerRun>,
-    /// How its lines are framed, where the place where it lies says so.
-    pub format: Option<Format>,
 }
 
 /// What a scan found.
 #[derive(Default, Debug)]
 pub(crate) struct Listing {
     /// The units that were looked at, with their files, oldest first.
-    pub units: Vec<(PathBuf, Vec<Entry>)>,
+    pub units: Vec<(Arc<Path>, Vec<Entry>)>,
     /// Directories to watch.
-    pub dirs: Vec<PathBuf>,
+    pub dirs: Vec<Arc<Path>>,
     /// Units that are there no more.
-    pub gone: Vec<PathBuf>,
+    pub gone: Vec<Arc<Path>>,
+    /// Whether there is more to list, so that reading can begin meanwhile.
+    pub more: bool,
     /// Paths that are not read, with why, to be reported once each.
     pub refused: Vec<(PathBuf, Refusal)>,
 }
@@ -62,6 +88,8 @@ pub(crate) struct Entry {
     pub path: PathBuf,
     /// Where it lies, relative to the other root that `path` is a link into.
     pub target: Option<PathBuf>,
+    /// How its lines are framed, where the place where it lies says so.
+    pub format: Option<Format>,
     pub place: Place,
     pub dev: u64,
     pub ino: u64,
@@ -77,7 +105,7 @@ impl Entry {
     pub(crate) fn new(path: PathBuf, place: Place, metadata: &std::fs::Metadata) -> Entry {
         let modified = nanos(metadata.mtime(), metadata.mtime_nsec());
         let (dev, ino, size) = (metadata.dev(), metadata.ino(), metadata.size());
-        Entry { path, target: None, place, dev, ino, size, modified, compressed: false }
+        Entry { path, target: None, format: None, place, dev, ino, size, modified, compressed: false }
     }
 }
 

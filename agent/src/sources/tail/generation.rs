@@ -4,7 +4,6 @@ mod begin;
 mod content;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use memchr::{memchr, memrchr};
@@ -17,10 +16,10 @@ use skidder_pipeline::source::{Chunk, SinkSet};
 use super::super::assemble::{Block, assemble, constants};
 use super::super::claims::Claim;
 use super::super::framing::{Format, Framing};
-use super::super::identity::{ContainerRun, Facts, Text, marker_before};
+use super::super::identity::{Facts, Text, marker_before};
 use super::super::join::Joiner;
 use super::Env;
-use super::discover::{Entry, Place};
+use super::discover::{Entry, LogPath, Place};
 use begin::Known;
 pub(super) use begin::Memory;
 pub(super) use content::{Compressed, Content};
@@ -51,14 +50,13 @@ pub(super) struct Generation {
     /// That it is this source's.
     claim: Claim,
     /// Where it was met, for messages.
-    pub path: PathBuf,
+    pub path: LogPath,
     pub place: Place,
     pub facts: Facts,
     /// The compressed form of it that is listed: the file itself, or one that kubelet made of it.
-    pub compressed: Option<Entry>,
-    /// The container's run that wrote it, where that is known.
-    pub run: Option<ContainerRun>,
-    pub shared: Arc<Shared>,
+    pub compressed: Option<Box<Entry>>,
+    /// What its records have in common, while they are read.
+    shared: Option<Arc<Shared>>,
     /// How its lines are framed, where that is not the source's to say.
     pub format: Option<Format>,
     known: Option<Known>,
@@ -85,7 +83,7 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    pub(super) fn new(content: Content, facts: Facts, path: PathBuf, place: Place, shared: Arc<Shared>, claim: Claim, now: Nanos) -> Generation {
+    pub(super) fn new(content: Content, facts: Facts, path: LogPath, place: Place, claim: Claim, now: Nanos) -> Generation {
         Generation {
             content,
             claim,
@@ -93,8 +91,7 @@ impl Generation {
             place,
             facts,
             compressed: None,
-            run: None,
-            shared,
+            shared: None,
             format: None,
             known: None,
             former: Vec::new(),
@@ -111,6 +108,16 @@ impl Generation {
         }
     }
 
+    /// What its records have in common.
+    fn shared(&mut self, env: &Env) -> Arc<Shared> {
+        self.shared.get_or_insert_with(|| (env.describe)(&self.path.to_path(), &self.place).shared).clone()
+    }
+
+    /// Lets go of what is only needed while it is read.
+    pub(super) fn rest(&mut self) {
+        self.shared = None;
+    }
+
     /// Its key, once that is known.
     pub(super) fn key(&self) -> Option<FileKey> {
         self.known.as_ref().map(|known| known.key)
@@ -119,14 +126,14 @@ impl Generation {
     /// Whether `entry` of a listing is this file, or the compressed form that was made of it. That is not held open, so a later
     /// one may have got its inode: it must be the same in everything.
     pub(super) fn is_listed_as(&self, entry: &Entry) -> bool {
-        (self.facts.dev, self.facts.ino) == (entry.dev, entry.ino) || self.compressed.as_ref() == Some(entry)
+        (self.facts.dev, self.facts.ino) == (entry.dev, entry.ino) || self.compressed.as_deref() == Some(entry)
     }
 
     /// Takes over where a listing says that it stands.
     pub(super) fn listed_as(&mut self, entry: &Entry) {
         self.unlisted = false;
         self.place = entry.place.clone();
-        self.compressed = entry.compressed.then(|| entry.clone());
+        self.compressed = entry.compressed.then(|| Box::new(entry.clone()));
         self.retry();
     }
 
@@ -198,7 +205,7 @@ impl Generation {
             Err(error) => {
                 if !self.failing {
                     env.stats.failed_files.add(1);
-                    tracing::warn!(source = %env.name, path = %self.path.display(), %error, "cannot read a log; it is tried again");
+                    tracing::warn!(source = %env.name, path = %self.path.to_path().display(), %error, "cannot read a log; it is tried again");
                 }
                 self.failing = true;
                 self.tried = self.facts.size;
@@ -215,7 +222,7 @@ impl Generation {
         let Some(known) = &self.known else { return Ok(Step::Waiting) };
         let key = known.key;
         if let Some((needs, covers)) = self.announcements.pop() {
-            chunk.batch.reset(self.shared.clone(), key);
+            chunk.batch.reset(self.shared(env), key);
             (chunk.covers, chunk.needs, chunk.bytes_read) = (covers, needs, 0);
             return Ok(Step::Chunk);
         }
@@ -238,7 +245,7 @@ impl Generation {
         let framing = known.framing;
         let most = edge.map_or(u64::MAX, |edge| edge - self.cursor).min(self.facts.size - self.cursor);
         let want = usize::try_from(most).unwrap_or(usize::MAX).min(env.block_bytes);
-        recycle(&mut chunk.batch, self.shared.clone(), key);
+        recycle(&mut chunk.batch, self.shared(env), key);
         let Some((start, got)) = self.fill(env, &mut chunk.batch, want)? else { return Ok(Step::Truncated) };
         if got < want {
             self.end_at(env, self.cursor + got as u64);
@@ -320,7 +327,7 @@ impl Generation {
         (needs, framing): (SinkSet, Framing),
     ) -> io::Result<Step> {
         let len = usize::try_from(line_end - self.cursor).unwrap_or(usize::MAX);
-        let keep = len.min(env.rules.max_record_bytes.saturating_add(MAX_HEADER_BYTES).max(env.block_bytes));
+        let keep = len.min(env.rules.keep_bytes().saturating_add(MAX_HEADER_BYTES).max(env.block_bytes));
         let key = *chunk.batch.file();
         let Some((start, got)) = self.fill(env, &mut chunk.batch, keep)? else { return Ok(Step::Truncated) };
         if got < keep {
@@ -357,7 +364,7 @@ impl Generation {
             let lost_bytes = self.facts.size.saturating_sub(end);
             env.stats.failed_files.add(1);
             env.stats.lost_bytes.add(lost_bytes);
-            tracing::warn!(source = %env.name, path = %self.path.display(), %error, lost_bytes, "a compressed log is damaged; what lies before that was read");
+            tracing::warn!(source = %env.name, path = %self.path.to_path().display(), %error, lost_bytes, "a compressed log is damaged; what lies before that was read");
         }
         self.facts.size = end;
     }

@@ -7,6 +7,7 @@
 mod discover;
 mod generation;
 mod held;
+mod limits;
 pub(crate) mod open;
 mod stream;
 mod watch;
@@ -28,8 +29,10 @@ use super::assemble::Rules;
 use super::claims::Claims;
 use super::framing::Format;
 use super::identity::{Facts, Registry};
-pub(crate) use discover::{Age, Discover, Entry, Listing, Origin, Place};
+use discover::LogPath;
+pub(crate) use discover::{Age, Describe, Discover, Entry, Listing, Origin, Place};
 use generation::{Compressed, Content, Generation, Memory};
+use limits::Share;
 use open::Refusal;
 use stream::{Stream, Turn};
 use watch::Watch;
@@ -62,8 +65,11 @@ pub(crate) struct Env {
     pub held: Arc<dyn Held>,
     pub claims: Arc<Claims>,
     pub stats: Arc<SourceStats>,
+    /// Where losses are counted: for each sink that has them.
+    pub losses: Arc<SourceStats>,
     pub clock: Arc<dyn Clock>,
     pub registry: Option<Arc<Mutex<Registry>>>,
+    pub describe: Describe,
     pub rules: Arc<Rules>,
     pub format: Format,
     pub block_bytes: usize,
@@ -82,6 +88,7 @@ impl Env {
             held: self.held.clone(),
             claims: self.claims.clone(),
             stats: if takes_over { self.stats.clone() } else { Arc::default() },
+            losses: self.losses.clone(),
             clock: self.clock.clone(),
             registry: self.registry.clone(),
             rules: self.rules.clone(),
@@ -111,6 +118,12 @@ pub(crate) struct Settings {
     pub rescan: Duration,
     /// Whether what is there at the first scan, and was never met before, is skipped.
     pub from_end: bool,
+    /// Files that were not written for longer are not opened.
+    pub ignore_older: Option<Duration>,
+    /// How much is read of each log, in bytes per second.
+    pub rate: Option<u64>,
+    /// How many bytes of deleted files are kept on the disk by being held open.
+    pub max_held_bytes: u64,
 }
 
 /// A source that tails what its discovery finds.
@@ -118,22 +131,24 @@ pub(crate) struct Tailer {
     env: Env,
     discover: Box<dyn Discover>,
     settings: Settings,
-    streams: Vec<Option<Stream>>,
+    streams: Vec<Option<Box<Stream>>>,
     free: Vec<usize>,
-    units: HashMap<PathBuf, usize>,
+    units: HashMap<Arc<Path>, usize>,
     /// Open files and their streams.
     inodes: HashMap<(u64, u64), usize>,
     closed: HashMap<(u64, u64), Memory>,
     active: VecDeque<usize>,
     timers: BinaryHeap<Reverse<(Nanos, usize)>>,
     watch: Watch,
-    changed: HashSet<PathBuf>,
+    changed: HashSet<Arc<Path>>,
     /// Units with a file that was gone when it was to be opened.
-    incomplete: HashSet<PathBuf>,
+    incomplete: HashSet<Arc<Path>>,
+    /// Whether the scan under way has not come to its end.
+    more: bool,
     next_scan: Nanos,
     next_watch: Nanos,
     scanned: bool,
-    unread: u64,
+    sums: Share,
     warned: HashSet<PathBuf>,
 }
 
@@ -153,10 +168,11 @@ impl Tailer {
             watch: Watch::new(),
             changed: HashSet::new(),
             incomplete: HashSet::new(),
+            more: false,
             next_scan: Nanos(0),
             next_watch: Nanos(0),
             scanned: false,
-            unread: 0,
+            sums: Share::default(),
             warned: HashSet::new(),
         }
     }
@@ -174,7 +190,7 @@ impl Tailer {
                 }
                 // What still has a name is found by it.
                 Err(error) => {
-                    tracing::warn!(source = %self.env.name, path = %generation.path.display(), %error, "cannot hold a log open for a sink that fell behind")
+                    tracing::warn!(source = %self.env.name, path = %generation.path.to_path().display(), %error, "cannot hold a log open for a sink that fell behind")
                 }
             }
         }
@@ -198,13 +214,20 @@ impl Tailer {
             self.next_watch = now.after(WATCH_INTERVAL);
             full |= self.watch.changed(&mut self.changed);
         }
-        if !full && self.changed.is_empty() {
+        if !full && self.changed.is_empty() && !self.more {
             return;
         }
         let started = self.env.clock.now();
         let mut listing = Listing::default();
-        self.discover.scan(if full { None } else { Some(&self.changed) }, &mut listing);
-        self.changed.clear();
+        if self.more {
+            full = false;
+            self.discover.scan_more(&mut listing);
+            self.more = listing.more;
+        } else {
+            self.discover.scan(if full { None } else { Some(&self.changed) }, &mut listing);
+            self.changed.clear();
+            self.more = full && listing.more;
+        }
         for dir in std::mem::take(&mut listing.dirs) {
             unwatched |= self.watch.add(&dir);
         }
@@ -216,7 +239,7 @@ impl Tailer {
         if unwatched {
             self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
         }
-        if !self.scanned && listing.units.is_empty() {
+        if !self.scanned && !self.more && self.streams.is_empty() && listing.units.is_empty() {
             tracing::warn!(source = %self.env.name, "there is no log to read yet");
         }
         self.apply(listing, now);
@@ -233,7 +256,7 @@ impl Tailer {
         if !std::mem::take(&mut self.incomplete).is_empty() {
             self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
         }
-        self.scanned = true;
+        self.scanned |= !self.more;
         // A large tree that changes all the time must not keep the worker busy with listing it.
         self.next_watch = self.next_watch.max(now.after(self.env.clock.now().since(started) * 20));
     }
@@ -259,8 +282,8 @@ impl Tailer {
         }
     }
 
-    fn insert(&mut self, unit: PathBuf) -> usize {
-        let stream = Some(Stream::new(unit.clone()));
+    fn insert(&mut self, unit: Arc<Path>) -> usize {
+        let stream = Some(Box::new(Stream::new(unit.clone())));
         let index = match self.free.pop() {
             Some(index) => {
                 self.streams[index] = stream;
@@ -290,10 +313,13 @@ impl Tailer {
             if let Some(at) = chain.iter().position(|generation| generation.is_listed_as(entry)) {
                 chain[at].listed_as(entry);
                 places.push((number, at));
+            } else if self.is_ignored(entry) {
+                // It may be written again, which does not show in its directory.
+                self.discover.look_again(&stream.unit);
             } else if !self.inodes.contains_key(&inode)
                 && self.closed.get(&inode).is_none_or(|memory| (memory.size, memory.modified) != (entry.size, entry.modified))
             {
-                match self.open(entry, now) {
+                match self.open(&stream.unit, entry, now) {
                     Ok(generation) if entry.compressed => match self.compressed(generation, entry, &mut chain, now) {
                         Found::Open(at) => places.push((number, at)),
                         Found::Unread(generation) => {
@@ -332,9 +358,15 @@ impl Tailer {
         self.streams[index] = Some(stream);
     }
 
+    /// Whether a file that is not open was not written for too long.
+    fn is_ignored(&self, entry: &Entry) -> bool {
+        let age = self.env.clock.unix_nanos().saturating_sub(entry.modified);
+        self.settings.ignore_older.is_some_and(|oldest| i128::from(age) > oldest.as_nanos() as i128)
+    }
+
     /// Opens what a listing found. Where the path leads nowhere by now, or to another file, it is gone: the next listing will
     /// say where to.
-    fn open(&mut self, entry: &Entry, now: Nanos) -> Result<Generation, Refusal> {
+    fn open(&mut self, unit: &Arc<Path>, entry: &Entry, now: Nanos) -> Result<Generation, Refusal> {
         let claim = match self.env.claims.claim(&self.env.name, (entry.dev, entry.ino)) {
             Ok(claim) => claim,
             Err(other) => {
@@ -356,7 +388,6 @@ impl Tailer {
         if !entry.compressed {
             self.warned.remove(&entry.path);
         }
-        let origin = self.discover.describe(entry);
         let (content, facts) = if entry.compressed {
             let compressed = Compressed::new(Arc::new(file));
             let size = compressed.stated_size().unwrap_or(0);
@@ -364,9 +395,9 @@ impl Tailer {
         } else {
             (Content::Plain(file), facts)
         };
-        let mut generation = Generation::new(content, facts, entry.path.clone(), entry.place.clone(), origin.shared, claim, now);
-        (generation.run, generation.format) = (origin.run, origin.format);
-        generation.compressed = entry.compressed.then(|| entry.clone());
+        let mut generation = Generation::new(content, facts, LogPath::new(unit, &entry.path), entry.place.clone(), claim, now);
+        generation.format = entry.format;
+        generation.compressed = entry.compressed.then(|| Box::new(entry.clone()));
         if let Some(memory) = self.closed.remove(&(facts.dev, facts.ino)) {
             generation.resume(&memory);
         } else if self.settings.from_end && !self.scanned {
@@ -474,19 +505,16 @@ impl Tailer {
         }
     }
 
-    fn recount(&mut self, stream: &mut Stream) {
-        let unread = stream.count_unread();
-        self.unread = self.unread + unread - stream.unread;
-        stream.unread = unread;
-        self.env.stats.unread_bytes.set(self.unread);
-    }
-
     /// Lets the stream at the head of the queue take its turn. `None` where that came to nothing to hand over.
     fn take_turn(&mut self, index: usize, chunk: &mut Chunk, now: Nanos) -> Option<Read> {
         let mut stream = self.streams[index].take()?;
         // Deficit round robin: who had a line of a megabyte passes the next turns.
         stream.deficit = (stream.deficit + BLOCK_BYTES as i64).min(BLOCK_BYTES as i64);
-        let turn = if stream.deficit <= 0 {
+        let waits = self.settings.rate.filter(|_| !self.env.once && !self.env.stopping).and_then(|rate| stream.allowance.wait(rate, now));
+        let turn = if let Some(until) = waits {
+            // It is looked at meanwhile: it may be rotated, or deleted.
+            Turn::Idle(until.min(now.after(MAX_POLL)))
+        } else if stream.deficit <= 0 {
             Turn::Moved
         } else if self.env.stopping && !stream.has_urgent(&self.env) {
             Turn::Finished
@@ -498,12 +526,14 @@ impl Tailer {
             Turn::Chunk | Turn::Moved => self.active.push_back(index),
             Turn::Idle(next) => {
                 (stream.active, stream.deficit) = (false, 0);
+                stream.rest();
                 self.schedule(&mut stream, index, next);
             }
             Turn::Finished => stream.active = false,
         }
         let read = (turn == Turn::Chunk).then(|| {
             stream.deficit -= i64::try_from(chunk.bytes_read).unwrap_or(i64::MAX);
+            stream.allowance.spend(chunk.bytes_read);
             Read::Chunk
         });
         self.streams[index] = Some(stream);
@@ -520,8 +550,12 @@ impl Source for Tailer {
             self.poll_due(now);
         }
         for _ in 0..MAX_TURNS {
+            self.keep_limits();
             let Some(index) = self.active.pop_front() else {
                 chunk.batch.reset(Shared::empty(), FileKey([0; 16]));
+                if self.more && !self.env.stopping {
+                    return Read::Idle { until: now };
+                }
                 if self.env.once || self.env.stopping {
                     return Read::End;
                 }

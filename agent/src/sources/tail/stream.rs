@@ -1,16 +1,17 @@
 //! A stream: the generations of one log, read as one text, oldest first.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use skidder_pipeline::edge::Nanos;
-use skidder_pipeline::shared::Shared;
 use skidder_pipeline::source::Chunk;
 
 use super::super::assemble::{assemble_ready, constants};
 use super::super::join::Joiner;
 use super::generation::{Generation, Step, recycle};
+use super::limits::{Allowance, Share};
 use super::{Env, MAX_POLL, MIN_POLL};
 
 /// How long a last line without its newline may still be completed once a newer generation has bytes.
@@ -34,7 +35,7 @@ pub(super) enum Turn {
 
 /// The chain of one log's generations.
 pub(super) struct Stream {
-    pub unit: PathBuf,
+    pub unit: Arc<Path>,
     pub chain: VecDeque<Generation>,
     pub joiner: Joiner,
     /// When to look for growth.
@@ -43,15 +44,19 @@ pub(super) struct Stream {
     pub active: bool,
     /// Bytes that it may still read in its turn.
     pub deficit: i64,
-    /// What it last added to the gauge of unread bytes.
-    pub unread: u64,
+    /// How much may be read of it now, where that is limited.
+    pub allowance: Allowance,
+    /// What it last added to the sums of its source.
+    pub share: Share,
     /// Whether no listing knows it any more.
     pub gone: bool,
+    /// Whether it was lately seen to grow: what reading needs is kept.
+    warm: bool,
     interval: Duration,
 }
 
 impl Stream {
-    pub(super) fn new(unit: PathBuf) -> Stream {
+    pub(super) fn new(unit: Arc<Path>) -> Stream {
         Stream {
             unit,
             chain: VecDeque::new(),
@@ -59,8 +64,10 @@ impl Stream {
             due: Nanos(0),
             active: false,
             deficit: 0,
-            unread: 0,
+            allowance: Allowance::default(),
+            share: Share::default(),
             gone: false,
+            warm: false,
             interval: MIN_POLL,
         }
     }
@@ -112,9 +119,18 @@ impl Stream {
             changed |= generation.refresh(now);
         }
         self.interval = if changed { MIN_POLL } else { (self.interval * 2).min(MAX_POLL) };
+        self.warm = changed || self.warm && self.interval < MAX_POLL;
+        self.rest();
         let expired = env.line_timeout().and_then(|timeout| self.joiner.next_expiry(timeout)).is_some_and(|at| at <= now);
         let closes = (0..self.chain.len()).any(|index| self.chain[index].unread() > 0 && self.is_final(index, now));
         expired || closes || self.chain.iter().any(Generation::is_worth_reading)
+    }
+
+    /// Lets go of what is only needed while there is something to read, where that seems to be over.
+    pub(super) fn rest(&mut self) {
+        if !self.warm {
+            self.chain.iter_mut().for_each(Generation::rest);
+        }
     }
 
     /// Whether there is something that no later start could read: what a file without a name still holds, and, where it ends
@@ -162,9 +178,7 @@ impl Stream {
     }
 
     fn deliver_ready(&mut self, env: &Env, chunk: &mut Chunk) -> bool {
-        let Some(file) = self.joiner.ready.front().map(|first| first.file) else { return false };
-        let of_file = self.chain.iter().find(|generation| generation.key() == Some(file)).or(self.chain.back());
-        let shared = of_file.map_or_else(Shared::empty, |generation| generation.shared.clone());
+        let Some((file, shared)) = self.joiner.ready.front().map(|first| (first.file, first.shared.clone())) else { return false };
         recycle(&mut chunk.batch, shared, file);
         constants::prepare(chunk.batch.bytes_mut(), 0, env.clock.unix_nanos());
         let Some((_, needs)) = assemble_ready(&env.rules, &mut self.joiner, &mut chunk.batch, &mut chunk.covers, &env.stats) else {
@@ -209,7 +223,7 @@ impl Stream {
         let old = generation.key();
         let lost = generation.restart(now);
         env.stats.lost_bytes.add(lost);
-        tracing::info!(source = %env.name, path = %generation.path.display(), lost_bytes = lost, "a log was cut or written anew; it is read from its start");
+        tracing::info!(source = %env.name, path = %generation.path.to_path().display(), lost_bytes = lost, "a log was cut or written anew; it is read from its start");
         self.joiner.give_up(env.has_last_line(), |file| Some(*file) == old);
     }
 

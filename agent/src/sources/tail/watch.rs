@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
@@ -17,7 +17,6 @@ const BUFFER_BYTES: usize = 16 * 1024;
 pub(super) struct Watch {
     inotify: Option<Inotify>,
     by_descriptor: HashMap<WatchDescriptor, Arc<Path>>,
-    watched: HashSet<Arc<Path>>,
     buffer: Vec<u8>,
     complete: bool,
 }
@@ -33,7 +32,7 @@ impl Watch {
             }
         };
         let complete = inotify.is_some();
-        Watch { inotify, by_descriptor: HashMap::new(), watched: HashSet::new(), buffer: vec![0; BUFFER_BYTES], complete }
+        Watch { inotify, by_descriptor: HashMap::new(), buffer: vec![0; BUFFER_BYTES], complete }
     }
 
     /// Whether all directories are watched; where not, rescans must come more often.
@@ -42,19 +41,12 @@ impl Watch {
     }
 
     /// Watches `dir`, if it is not watched yet. Says whether it was not and is now.
-    pub(super) fn add(&mut self, dir: &Path) -> bool {
+    pub(super) fn add(&mut self, dir: &Arc<Path>) -> bool {
         let Some(inotify) = &self.inotify else { return false };
-        if self.watched.contains(dir) {
-            return false;
-        }
         let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
         match inotify.watches().add(dir, mask) {
-            Ok(descriptor) => {
-                let dir: Arc<Path> = dir.into();
-                self.by_descriptor.insert(descriptor, dir.clone());
-                self.watched.insert(dir);
-                return true;
-            }
+            // Of a directory that is watched already the system gives the same descriptor.
+            Ok(descriptor) => return self.by_descriptor.insert(descriptor, dir.clone()).is_none(),
             Err(error) if matches!(error.raw_os_error(), Some(code) if code == rustix::io::Errno::NOSPC.raw_os_error()) => {
                 if self.complete {
                     warn_exhausted(&error);
@@ -69,7 +61,7 @@ impl Watch {
 
     /// Adds to `changed` the directories in which something appeared. Says whether events were lost, so that all must be
     /// looked at.
-    pub(super) fn changed(&mut self, changed: &mut HashSet<PathBuf>) -> bool {
+    pub(super) fn changed(&mut self, changed: &mut HashSet<Arc<Path>>) -> bool {
         let Some(inotify) = &mut self.inotify else { return false };
         let mut lost = false;
         loop {
@@ -88,11 +80,9 @@ impl Watch {
                 if event.mask.contains(EventMask::Q_OVERFLOW) {
                     lost = true;
                 } else if event.mask.contains(EventMask::IGNORED) {
-                    if let Some(dir) = self.by_descriptor.remove(&event.wd) {
-                        self.watched.remove(&dir);
-                    }
+                    self.by_descriptor.remove(&event.wd);
                 } else if let Some(dir) = self.by_descriptor.get(&event.wd) {
-                    changed.insert(dir.to_path_buf());
+                    changed.insert(dir.clone());
                 }
             }
         }

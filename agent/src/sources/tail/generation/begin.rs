@@ -49,9 +49,9 @@ impl Generation {
     /// The same file held open once more, to be read by `env`'s sinks from where they stand.
     pub(in super::super) fn fork(&self, env: &Env) -> io::Result<Generation> {
         let content = self.content.try_clone()?;
-        let (path, place, shared) = (self.path.clone(), self.place.clone(), self.shared.clone());
-        let mut fork = Generation::new(content, self.facts, path, place, shared, self.claim.clone(), self.grown);
-        (fork.run, fork.format, fork.former, fork.unlisted) = (self.run.clone(), self.format, self.former.clone(), self.unlisted);
+        let (path, place) = (self.path.clone(), self.place.clone());
+        let mut fork = Generation::new(content, self.facts, path, place, self.claim.clone(), self.grown);
+        (fork.format, fork.former, fork.unlisted) = (self.format, self.former.clone(), self.unlisted);
         fork.compressed = self.compressed.clone();
         match &self.known {
             Some(known) => {
@@ -101,7 +101,9 @@ impl Generation {
             let all_held = is_compressed && !held.is_empty() && held.iter().all(|(_, set)| set.high_mark() == size);
             Ok(!former.contains(key) && (all_held || still_holds(content, size, held.iter().map(|(_, set)| set))?))
         };
-        let key = match &self.run {
+        let path = self.path.to_path();
+        let origin = (env.describe)(&path, &self.place);
+        let key = match &origin.run {
             Some(run) => {
                 let mut variant = 0;
                 while !fits(&run.key(&head, variant))? {
@@ -109,9 +111,10 @@ impl Generation {
                 }
                 run.key(&head, variant)
             }
-            None => env.identify(&self.facts, &self.path, &head, fits)?,
+            None => env.identify(&self.facts, &path, &head, fits)?,
         };
         let held = self.begin(env, key)?;
+        self.shared = Some(origin.shared);
         self.known = Some(Known { key, held, framing: self.format.unwrap_or(env.format).decide(first) });
         Ok(true)
     }

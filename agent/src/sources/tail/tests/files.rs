@@ -194,6 +194,24 @@ fn a_line_of_ten_megabytes_is_cut_marked_and_counted() {
 }
 
 #[test]
+fn a_line_of_ten_megabytes_is_split_as_far_as_memory_allows_or_left_out() {
+    let mut rig = Rig::new();
+    rig.append("a.log", format!("before\n{}\nafter\n", "ä".repeat(5 * 1024 * 1024)));
+    rig.start(&format!("{LOGS}max_record_action = \"split\""));
+    let texts = rig.texts();
+    let shown: Vec<(usize, &str)> = texts.iter().map(|text| (text.len(), text.trim_start_matches('ä'))).collect();
+    let part = |mark: &'static str| (1024 * 1024 + mark.len(), mark);
+    let last = " part 4 of 4 truncated of 10485760";
+    assert_eq!(shown[1..4], [part(" part 1 of 4"), part(" part 2 of 4"), part(" part 3 of 4")]);
+    assert_eq!((shown[0].1, shown[4], shown[5].1), ("before", part(last), "after"));
+    rig = Rig::new();
+    rig.append("a.log", format!("before\n{}\nafter\n", "x".repeat(10 * 1024 * 1024)));
+    rig.start(&format!("{LOGS}max_record_action = \"drop\""));
+    assert_eq!((rig.texts(), rig.stats.dropped.get()), (vec!["before".to_owned(), "after".to_owned()], 1));
+    assert_eq!(covered_by_sink(&rig), [(0, 10 * 1024 * 1024 + 14)], "it is dealt with");
+}
+
+#[test]
 fn bytes_that_are_no_utf8_are_replaced_in_their_record_alone() {
     let mut rig = Rig::new();
     rig.append("a.log", b"good\nbad \xff\xfe!\n\0\0\0\ngood \xc3\xa4\n\0\0after the gap\n\r\n");

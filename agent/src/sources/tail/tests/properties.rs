@@ -47,9 +47,10 @@ fn text(number: u32, lines: &[Written]) -> Vec<u8> {
     text
 }
 
-const CONFIGS: [&str; 3] = [
+const CONFIGS: [&str; 4] = [
     "",
     "max_record_bytes = 256",
+    "max_record_bytes = 256\nmax_record_action = \"split\"",
     "multiline = { mode = \"halt_before\", condition_pattern = \"^[a-m]\", max_lines = 4, timeout_ms = 3600000 }",
 ];
 
