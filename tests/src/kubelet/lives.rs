@@ -47,7 +47,8 @@ impl<'a> Lives<'a> {
         let (age, killed) = (Duration::from_millis(age), self.chance.per_mille(500));
         let begin = Instant::now();
         self.live(killed, || begin.elapsed() < age)?;
-        let pause = if self.chance.per_mille(400) { 0 } else { self.chance.below(1_500) };
+        // A log that fills in every period is gone after five.
+        let pause = if self.chance.per_mille(300) { 0 } else { self.chance.below(900) };
         std::thread::sleep(Duration::from_millis(pause));
         Ok(())
     }

@@ -82,7 +82,10 @@ fn judge(node: &Node, site: &Site, store: &Store, lives: &[Life], start: Instant
         book.removed,
         book.restarts
     );
-    let text = format!("{node}\n  files: {in_files}\n  store: {at_store}; {} refused as repeats, {} changed, {} refused", counts.repeats, counts.changed, counts.refused);
+    let text = format!(
+        "{node}\n  files: {in_files}\n  store: {at_store}; {} refused as repeats, {} changed, {} refused",
+        counts.repeats, counts.changed, counts.refused
+    );
     let good = in_files.counts.is_good() && at_store.counts.is_good() && counts.changed == 0 && counts.refused == 0;
     if good { Ok(text) } else { Err(text) }
 }
@@ -95,7 +98,9 @@ fn out_bytes(site: &Site) -> u64 {
 fn warnings(said: &str) -> String {
     let mut seen = std::collections::BTreeSet::new();
     let kind = |line: &str| line.chars().filter(|c| !c.is_ascii_hexdigit()).take(100).collect::<String>();
-    let lines = said.lines().filter(|line| (line.contains("WARN") || line.contains("ERROR") || line.contains("panicked")) && seen.insert(kind(line)));
+    let lines = said
+        .lines()
+        .filter(|line| (line.contains("WARN") || line.contains("ERROR") || line.contains("panicked")) && seen.insert(kind(line)));
     lines.take(30).collect::<Vec<_>>().join("\n")
 }
 

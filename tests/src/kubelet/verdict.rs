@@ -165,7 +165,15 @@ impl<'a> Verdict<'a> {
         match of {
             Some((stream, seq)) => self.example_of("cut", stream, seq, || "its end arrived without its beginning".into()),
             None => {
-                let what = || format!("{} {}, unterminated {}: {}", arrived.kubernetes.pod_uid, arrived.stream, arrived.unterminated, shorten(&arrived.message));
+                let what = || {
+                    format!(
+                        "{} {}, unterminated {}: {}",
+                        arrived.kubernetes.pod_uid,
+                        arrived.stream,
+                        arrived.unterminated,
+                        shorten(&arrived.message)
+                    )
+                };
                 self.example("cut", what);
             }
         }
@@ -208,7 +216,14 @@ impl<'a> Verdict<'a> {
         self.example(kind, || {
             let log = &book.streams[stream as usize];
             let entry = log.entries[seq as usize];
-            let mut text = format!("{} {} {seq} of {}: {}\n      in {}", log.pod_uid, log.output, log.entries.len(), what(), book.story(entry.first, start));
+            let mut text = format!(
+                "{} {} {seq} of {}: {}\n      in {}",
+                log.pod_uid,
+                log.output,
+                log.entries.len(),
+                what(),
+                book.story(entry.first, start)
+            );
             if entry.last != entry.first {
                 text += &format!("\n      to {}", book.story(entry.last, start));
             }
@@ -220,7 +235,10 @@ impl<'a> Verdict<'a> {
 impl fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Counts { written, whole, excused, lost_excused, begun, parts, ends, lost, twice, cut, disorder, foreign } = self.counts;
-        write!(f, "{written} written, {whole} arrived whole; {lost} lost, {cut} cut, {disorder} out of order, {twice} twice, {foreign} foreign")?;
+        write!(
+            f,
+            "{written} written, {whole} arrived whole; {lost} lost, {cut} cut, {disorder} out of order, {twice} twice, {foreign} foreign"
+        )?;
         write!(f, "; excused {excused}, of which lost {lost_excused} and {ends} ends; begun {begun}, of which {parts} arrived")?;
         for (kind, list) in &self.examples {
             for what in list {

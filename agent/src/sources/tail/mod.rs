@@ -190,7 +190,6 @@ impl Tailer {
             return;
         }
         let mut full = now >= self.next_scan;
-        let mut unwatched = false;
         if now >= self.next_watch {
             self.next_watch = now.after(WATCH_INTERVAL);
             full |= self.watch.changed(&mut self.changed);
@@ -202,16 +201,20 @@ impl Tailer {
         let mut listing = Listing::default();
         self.discover.scan(if full { None } else { Some(&self.changed) }, &mut listing);
         self.changed.clear();
+        // A large tree that changes all the time must not keep the worker busy with listing it. A look at all of it is rare; what
+        // lives for a second should not fall into a pause after one.
+        if !full {
+            self.next_watch = self.next_watch.max(now.after(self.env.clock.now().since(started) * 20));
+        }
+        // What came into a directory between its listing and its watch is seen by listing it again.
         for dir in std::mem::take(&mut listing.dirs) {
-            unwatched |= self.watch.add(&dir);
+            if self.watch.add(&dir) {
+                self.changed.insert(dir);
+            }
         }
         if full {
             let rescan = if self.watch.is_complete() { self.settings.rescan } else { self.settings.rescan.min(RESCAN_UNWATCHED) };
             self.next_scan = now.after(rescan);
-        }
-        // What came into a directory between its listing and its watch is seen by listing it again.
-        if unwatched {
-            self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
         }
         if !self.scanned && listing.units.is_empty() {
             tracing::warn!(source = %self.env.name, "there is no log to read yet");
@@ -231,8 +234,6 @@ impl Tailer {
             self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
         }
         self.scanned = true;
-        // A large tree that changes all the time must not keep the worker busy with listing it.
-        self.next_watch = self.next_watch.max(now.after(self.env.clock.now().since(started) * 20));
     }
 
     fn apply(&mut self, listing: Listing, now: Nanos) {
