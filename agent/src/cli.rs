@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{self, Builtin, FileSchema, Pipeline};
+use crate::dlq;
 use crate::run::{self, RunOptions};
 
 /// The exit code for a configuration that cannot be used: `EX_CONFIG` of sysexits.h.
@@ -35,6 +36,9 @@ enum Command {
     ///
     /// Exit code 78 says that there are errors; warnings alone do not change it.
     Validate(ConfigArgs),
+    /// Look at records that stores refused for good, send them again, or throw them away. The agent may run meanwhile.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// Print the JSON schema of the configuration file, for editors.
     Schema(SchemaArgs),
 }
@@ -58,6 +62,59 @@ struct RunArgs {
     /// With `--once`, give up after so many seconds; the exit code is 1 when something could not be delivered.
     #[arg(long, value_name = "SECS", requires = "once", value_parser = seconds)]
     timeout: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+enum DlqCommand {
+    /// List the sinks that have dead letters, with how many and from when.
+    Ls(DlqArgs),
+    /// Show dead letters: when, where to, the store's reason, the record.
+    Show {
+        #[command(flatten)]
+        of: DlqArgs,
+        /// Only the newest so many of each sink.
+        #[arg(long, value_name = "COUNT", default_value_t = 20)]
+        limit: usize,
+        /// As they are on disk: one JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send dead letters again, and remove those that are delivered; exit code 1 where some are not.
+    Replay {
+        #[command(flatten)]
+        of: DlqArgs,
+        /// Give up after so many seconds for each sink; without, it goes on trying until a signal comes.
+        #[arg(long, value_name = "SECS", value_parser = seconds)]
+        timeout: Option<Duration>,
+    },
+    /// Throw dead letters away.
+    Purge {
+        #[command(flatten)]
+        of: DlqArgs,
+        /// Those of all sinks.
+        #[arg(long, required_unless_present = "sink", conflicts_with = "sink")]
+        all: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct DlqArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Only those of this sink.
+    #[arg(long, value_name = "NAME")]
+    sink: Option<String>,
+}
+
+impl DlqCommand {
+    fn split(self) -> (DlqArgs, dlq::Task) {
+        match self {
+            DlqCommand::Ls(of) => (of, dlq::Task::List),
+            DlqCommand::Show { of, limit, json } => (of, dlq::Task::Show { limit, json }),
+            DlqCommand::Replay { of, timeout } => (of, dlq::Task::Replay { timeout }),
+            DlqCommand::Purge { of, .. } => (of, dlq::Task::Purge),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +167,14 @@ impl Cli {
                 Ok(pipeline) => print(&format!("Configuration is valid.\n{}", pipeline.summary())),
                 Err(code) => Ok(code),
             },
+            Command::Dlq(command) => {
+                let (args, task) = command.split();
+                self.log.start()?;
+                match load(&args.config)? {
+                    Ok(pipeline) => dlq::execute(&pipeline, args.sink.as_deref(), &task),
+                    Err(code) => Ok(code),
+                }
+            }
             Command::Schema(args) => {
                 let schema = FileSchema::of::<Builtin>();
                 print(&if args.reference { schema.reference() } else { schema.to_text() })
@@ -158,7 +223,8 @@ fn complain(text: &str) -> anyhow::Result<()> {
     Ok(std::io::stderr().lock().write_all(text.as_bytes())?)
 }
 
-fn print(text: &str) -> anyhow::Result<ExitCode> {
+/// Writes to the standard output; a reader that has gone is no failure.
+pub(crate) fn print(text: &str) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // `skidder schema | head` is no failure.

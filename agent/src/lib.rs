@@ -2,6 +2,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod dlq;
+pub mod operator;
 pub mod run;
 pub mod sources;
 pub mod state;

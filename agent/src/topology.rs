@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use skidder_pipeline::body::Bodies;
 use skidder_pipeline::buffer::{BufferOptions, SinkBuffer};
-use skidder_pipeline::delivery::{DeadLetterFile, Delivery};
+use skidder_pipeline::delivery::{Bury, DeadLetterFile, Delivery, Discard};
 use skidder_pipeline::edge::{Clock, SplitMix};
 use skidder_pipeline::frame::FrameScope;
 use skidder_pipeline::fs::{Fs, RealFs};
@@ -16,12 +16,12 @@ use skidder_pipeline::problem::Problem;
 use skidder_pipeline::queue::Queue;
 use skidder_pipeline::run::{Control, Edge, Feed, Node, Outlet, Program, Worker};
 use skidder_pipeline::source::{Held, SinkSet};
-use skidder_pipeline::stats::Stats;
+use skidder_pipeline::stats::{SinkStats, Stats};
 use skidder_sinks::common::BufferSettings;
 use skidder_sinks::{SinkContext, SinkParts};
 
-use crate::config::{Builtin, Kind, NodeId, Pipeline};
-use crate::sources::SourceContext;
+use crate::config::{Builtin, Kind, NodeId, OnReject, Pipeline, SinkCommon};
+use crate::sources::{Claims, SourceContext};
 use crate::state::{State, random_bytes};
 
 /// The bytes of one sink's frames that are kept in memory beside the disk; older ones are read back when their turn comes.
@@ -70,7 +70,7 @@ pub fn build(
         let scope = FrameScope::new(state.epoch(), name.clone(), run);
         outlets.push(Outlet::new(parts.sink.encoder(), Bodies::new(parts.compression, parts.limits), scope, queue.clone()));
         deliveries.push(Delivery {
-            dead_letters: Box::new(DeadLetterFile::new(state.dir(), &name, DeadLetterFile::DEFAULT_MAX_BYTES)),
+            dead_letters: dead_letters(&named.common, &name, state, queue.stats()),
             name,
             sink: parts.sink,
             transport: parts.transport,
@@ -85,6 +85,13 @@ pub fn build(
     let feeds = feeds(pipeline, &queues, &around)?;
     let worker = Worker::new(feeds, outlets, clock, stats.clone(), control.clone());
     Ok(Topology { worker, control, deliveries, queues, stats })
+}
+
+fn dead_letters(common: &SinkCommon, name: &str, state: &State, stats: &Arc<SinkStats>) -> Box<dyn Bury> {
+    match common.on_reject {
+        OnReject::DeadLetter => Box::new(DeadLetterFile::new(state.dir(), name, common.dead_letters.max_size.0, stats.clone())),
+        OnReject::Drop => Box::new(Discard(stats.clone())),
+    }
 }
 
 fn new_stats(pipeline: &Pipeline<Builtin>) -> Stats {
@@ -118,7 +125,7 @@ fn open_queue(
     parts.transport.recover(&recovered.notes).with_context(|| format!("sink `{name}` cannot take up where it stopped"))?;
     let control = control.clone();
     let stats = stats.sinks.get(name).cloned().unwrap_or_default();
-    Ok(Arc::new(Queue::new(buffer, Arc::new(move || control.wake()), stats)))
+    Ok(Arc::new(Queue::new(buffer, Arc::new(move || control.wake()), stats, clock.now())))
 }
 
 /// The directory of a sink's buffer and positions.
@@ -158,6 +165,7 @@ struct Around<'a> {
 
 fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_>) -> anyhow::Result<Vec<Feed>> {
     let held: Arc<dyn Held> = Arc::new(Positions(queues.to_vec()));
+    let claims = Arc::new(Claims::default());
     let mut feeds = Vec::new();
     for (node, named) in pipeline.graph.nodes(Kind::Source).zip(&pipeline.sources) {
         let program = program(pipeline, node, &mut vec![0; pipeline.sinks.len()])?;
@@ -169,6 +177,7 @@ fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_
             sinks: program.sinks(),
             new_sinks: around.new_sinks.and(program.sinks()),
             held: held.clone(),
+            claims: claims.clone(),
             stats,
             clock: around.clock.clone(),
             // One for all, so that a source that is renamed goes on where it stood.

@@ -70,3 +70,29 @@ fn schema_and_version_go_to_stdout() {
     assert!(text(&skidder(&["schema", "--reference"]).stdout).contains("[sources."));
     assert_eq!(text(&skidder(&["--version"]).stdout), format!("skidder {}\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn a_sink_that_would_drop_refused_records_without_a_word_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = |more: &str| format!("[sources.app]\ntype = 'stdin'\n[sinks.out]\ntype = 'blackhole'\ninputs = ['app']\n{more}");
+    let no_room = "dead_letters.max_size = 0\n";
+    let refused = skidder(&["validate", "-c", &file(&dir, &config(no_room))]);
+    assert_eq!(refused.status.code(), Some(78));
+    let stderr = text(&refused.stderr);
+    assert!(stderr.contains("pipeline.toml:6:25") && stderr.contains("on_reject = \"drop\""), "{stderr}");
+    for fine in [format!("on_reject = 'drop'\n{no_room}"), "dead_letters.max_size = '1MiB'\n".to_owned()] {
+        let output = skidder(&["validate", "-c", &file(&dir, &config(&fine))]);
+        assert!(output.status.success(), "{fine}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_shown_where_it_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let path =
+        file(&dir, "[api]\naddress = 'localhost'\n[sources.app]\ntype = 'stdin'\n[sinks.out]\ntype = 'blackhole'\ninputs = ['app']\n");
+    let output = skidder(&["validate", "-c", &path]);
+    assert_eq!(output.status.code(), Some(78));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("pipeline.toml:2:11") && stderr.contains("127.0.0.1:8686"), "{stderr}");
+}

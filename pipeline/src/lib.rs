@@ -19,6 +19,8 @@ pub mod problem;
 pub mod queue;
 pub mod run;
 pub mod shared;
+#[cfg(test)]
+mod sim;
 pub mod sink;
 pub mod source;
 pub mod stats;

@@ -1,18 +1,22 @@
 //! The meeting point of a sink's two halves: the worker that fills its buffer and the delivery that empties it.
 
+mod ages;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::buffer::{Appended, SinkBuffer};
+use crate::buffer::{Appended, Losses, SinkBuffer};
 use crate::edge::{Clock, Nanos};
 use crate::frame::Frame;
 use crate::position::{FileKey, RangeSet};
 use crate::run::Intake;
 use crate::sink::Note;
 use crate::stats::SinkStats;
+
+use ages::Ages;
 
 /// Called when there is room again after a worker met a full buffer: unparks it.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
@@ -37,8 +41,12 @@ pub trait Buffer: Send {
     fn is_empty(&self) -> bool;
     /// See [`SinkBuffer::waiting`].
     fn waiting(&self) -> (u64, u64, u64);
-    /// See [`SinkBuffer::lost_records`].
-    fn lost_records(&self) -> u64;
+    /// See [`SinkBuffer::losses`].
+    fn losses(&self) -> Losses;
+    /// See [`SinkBuffer::max_bytes`].
+    fn max_bytes(&self) -> u64;
+    /// See [`SinkBuffer::is_degraded`].
+    fn is_degraded(&self) -> bool;
     /// See [`SinkBuffer::held`].
     fn held(&self, file: &FileKey) -> Option<&RangeSet>;
     /// See [`SinkBuffer::files`].
@@ -53,7 +61,7 @@ pub trait Buffer: Send {
 /// The lock is held for one call of the buffer at a time; what may take long in there is a write or a sync of the disk,
 /// which both halves depend on anyway.
 pub struct Queue<B: Buffer = SinkBuffer> {
-    buffer: Mutex<B>,
+    inner: Mutex<Inner<B>>,
     frames: Notify,
     /// Something was appended or acknowledged, so that there may be something to sync.
     changed: Notify,
@@ -63,19 +71,27 @@ pub struct Queue<B: Buffer = SinkBuffer> {
     stats: Arc<SinkStats>,
 }
 
+struct Inner<B> {
+    buffer: B,
+    ages: Ages,
+}
+
 impl<B: Buffer> Queue<B> {
     /// A queue over `buffer`. `wake_worker` is called when there is room again after [`Queue::has_room`] said no or
     /// [`Queue::append`] gave a group back.
-    pub fn new(buffer: B, wake_worker: Waker, stats: Arc<SinkStats>) -> Queue<B> {
+    pub fn new(buffer: B, wake_worker: Waker, stats: Arc<SinkStats>, now: Nanos) -> Queue<B> {
+        let mut ages = Ages::default();
+        // When frames of an earlier run came is not known.
+        ages.came(buffer.waiting().0, now);
         let queue = Queue {
-            buffer: Mutex::new(buffer),
+            inner: Mutex::new(Inner { buffer, ages }),
             frames: Notify::new(),
             changed: Notify::new(),
             wake_worker,
             worker_waits: AtomicBool::new(false),
             stats,
         };
-        queue.update_stats(&queue.lock());
+        queue.update_stats(&mut queue.lock());
         queue
     }
 
@@ -86,13 +102,16 @@ impl<B: Buffer> Queue<B> {
 
     /// Appends a frozen group: see [`SinkBuffer::append`].
     pub fn append(&self, group: Vec<Frame>, now: Nanos) -> Appended {
-        let mut buffer = self.lock();
-        let appended = buffer.append(group, now);
-        if let Appended::Full(_) = appended {
-            self.worker_waits.store(true, Ordering::Relaxed);
+        let mut inner = self.lock();
+        let frames = if group.iter().any(|frame| frame.header().records > 0) { group.len() as u64 } else { 0 };
+        let appended = inner.buffer.append(group, now);
+        match appended {
+            Appended::Kept => inner.ages.came(frames, now),
+            Appended::Dropped { .. } => {}
+            Appended::Full(_) => self.worker_waits.store(true, Ordering::Relaxed),
         }
-        self.update_stats(&buffer);
-        drop(buffer);
+        self.update_stats(&mut inner);
+        drop(inner);
         self.frames.notify_one();
         self.changed.notify_one();
         appended
@@ -100,8 +119,7 @@ impl<B: Buffer> Queue<B> {
 
     /// Whether a group may be appended now. Where not, the worker is woken as soon as it may.
     pub fn has_room(&self) -> bool {
-        let buffer = self.lock();
-        let room = buffer.has_room();
+        let room = self.lock().buffer.has_room();
         if !room {
             self.worker_waits.store(true, Ordering::Relaxed);
         }
@@ -110,7 +128,7 @@ impl<B: Buffer> Queue<B> {
 
     /// Whether every frame is dealt with.
     pub fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().buffer.is_empty()
     }
 
     /// The oldest frame that was not handed out yet; waits for one. Dropping the future loses nothing. For one delivery:
@@ -127,31 +145,31 @@ impl<B: Buffer> Queue<B> {
 
     /// The oldest frame that was not handed out yet, if there is one now.
     pub fn try_next(&self) -> Option<Frame> {
-        self.lock().next()
+        self.lock().buffer.next()
     }
 
     /// Says that frame `seq` is dealt with: see [`SinkBuffer::acknowledge`].
     pub fn acknowledge(&self, seq: u64, note: Option<Note>, now: Nanos) {
-        let mut buffer = self.lock();
-        buffer.acknowledge(seq, note, now);
-        self.update_stats(&buffer);
-        self.wake_for_room(buffer);
+        let mut inner = self.lock();
+        inner.buffer.acknowledge(seq, note, now);
+        self.update_stats(&mut inner);
+        self.wake_for_room(inner);
         self.changed.notify_one();
     }
 
     /// Hands out frame `seq` again later, before newer ones.
     pub fn put_back(&self, seq: u64) {
-        self.lock().put_back(seq);
+        self.lock().buffer.put_back(seq);
         self.frames.notify_one();
     }
 
     /// Syncs what is due; says when to call again.
     pub fn tick(&self, now: Nanos) -> Option<Nanos> {
-        let mut buffer = self.lock();
-        let next = buffer.tick(now);
-        self.update_stats(&buffer);
+        let mut inner = self.lock();
+        let next = inner.buffer.tick(now);
+        self.update_stats(&mut inner);
         // A disk that refused may have come back: room is not made by acknowledgements alone, nor frames by appends.
-        self.wake_for_room(buffer);
+        self.wake_for_room(inner);
         self.frames.notify_one();
         next
     }
@@ -186,45 +204,53 @@ impl<B: Buffer> Queue<B> {
 
     /// Syncs everything: before a stop.
     pub fn sync(&self, now: Nanos) {
-        self.lock().sync(now);
+        self.lock().buffer.sync(now);
     }
 
     /// What the sink holds of `file`: in frames or delivered.
     pub fn held(&self, file: &FileKey) -> Option<RangeSet> {
-        self.lock().held(file).cloned()
+        self.lock().buffer.held(file).cloned()
     }
 
     /// Every file that something is held of.
     pub fn files(&self) -> Vec<FileKey> {
-        self.lock().files()
+        self.lock().buffer.files()
     }
 
     /// Says that `file` is gone for good.
     pub fn forget(&self, file: &FileKey) {
-        self.lock().forget(file);
+        self.lock().buffer.forget(file);
     }
 
-    fn lock(&self) -> MutexGuard<'_, B> {
+    fn lock(&self) -> MutexGuard<'_, Inner<B>> {
         // A buffer keeps itself consistent call by call: a panic elsewhere while it was locked is no reason to stop.
-        self.buffer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wake_for_room(&self, buffer: MutexGuard<'_, B>) {
-        let wake = self.worker_waits.load(Ordering::Relaxed) && buffer.has_room();
+    fn wake_for_room(&self, inner: MutexGuard<'_, Inner<B>>) {
+        let wake = self.worker_waits.load(Ordering::Relaxed) && inner.buffer.has_room();
         if wake {
             self.worker_waits.store(false, Ordering::Relaxed);
         }
-        drop(buffer);
+        drop(inner);
         if wake {
             (self.wake_worker)();
         }
     }
 
-    fn update_stats(&self, buffer: &B) {
-        let (_, records, bytes) = buffer.waiting();
-        self.stats.buffered_records.set(records);
-        self.stats.buffered_bytes.set(bytes);
-        self.stats.lost.set(buffer.lost_records());
+    fn update_stats(&self, inner: &mut Inner<B>) {
+        let (buffer, stats) = (&inner.buffer, &self.stats);
+        let (frames, records, bytes) = buffer.waiting();
+        stats.buffered_records.set(records);
+        stats.buffered_bytes.set(bytes);
+        stats.buffer_max_bytes.set(buffer.max_bytes());
+        stats.buffer_degraded.set(buffer.is_degraded().into());
+        let losses = buffer.losses();
+        stats.lost.set(losses.dropped_records + losses.damaged_records);
+        stats.dropped.set(losses.dropped_records);
+        stats.damaged_frames.set(losses.damaged_frames);
+        stats.torn_bytes.set(losses.torn_bytes);
+        stats.oldest_waiting.set(inner.ages.oldest(frames).map_or(0, |at| at.0));
     }
 }
 
@@ -266,8 +292,14 @@ impl Buffer for SinkBuffer {
     fn waiting(&self) -> (u64, u64, u64) {
         SinkBuffer::waiting(self)
     }
-    fn lost_records(&self) -> u64 {
-        SinkBuffer::lost_records(self)
+    fn losses(&self) -> Losses {
+        SinkBuffer::losses(self)
+    }
+    fn max_bytes(&self) -> u64 {
+        SinkBuffer::max_bytes(self)
+    }
+    fn is_degraded(&self) -> bool {
+        SinkBuffer::is_degraded(self)
     }
     fn held(&self, file: &FileKey) -> Option<&RangeSet> {
         SinkBuffer::held(self, file)
@@ -349,8 +381,14 @@ pub(crate) mod tests {
             let records = self.frames.values().map(|f| u64::from(f.header().records)).sum();
             (self.frames.len() as u64, records, self.frames.values().map(|f| f.body().len() as u64).sum())
         }
-        fn lost_records(&self) -> u64 {
-            0
+        fn losses(&self) -> Losses {
+            Losses::default()
+        }
+        fn max_bytes(&self) -> u64 {
+            self.max as u64
+        }
+        fn is_degraded(&self) -> bool {
+            false
         }
         fn held(&self, _: &FileKey) -> Option<&RangeSet> {
             None
@@ -363,11 +401,11 @@ pub(crate) mod tests {
 
     impl Queue<Plain> {
         pub(crate) fn plain(max: usize, wake: Waker) -> Arc<Queue<Plain>> {
-            Arc::new(Queue::new(Plain::of(max), wake, Arc::default()))
+            Arc::new(Queue::new(Plain::of(max), wake, Arc::default(), Nanos(0)))
         }
 
         pub(crate) fn inspect<T>(&self, look: impl FnOnce(&Plain) -> T) -> T {
-            look(&self.lock())
+            look(&self.lock().buffer)
         }
     }
 

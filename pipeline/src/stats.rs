@@ -44,8 +44,43 @@ pub struct SourceStats {
     pub truncated: Counter,
     /// Files that could not be opened or read.
     pub failed_files: Counter,
+    /// Files that could have been read and were refused.
+    pub refused_files: RefusedFiles,
     /// Bytes known to be in the files and not read yet; a gauge, for progress.
     pub unread_bytes: Counter,
+}
+
+/// Files that a source refused, by the reason.
+#[derive(Debug, Default)]
+pub struct RefusedFiles {
+    /// Symbolic links, and what is reached through one.
+    pub link: Counter,
+    /// Directories, FIFOs, sockets and devices.
+    pub not_regular: Counter,
+    /// Files of users that are not trusted.
+    pub owner: Counter,
+    /// Files with more than one name.
+    pub hard_link: Counter,
+    /// Files that another source reads already.
+    pub overlap: Counter,
+}
+
+impl RefusedFiles {
+    /// Each reason, as a word for labels, with its count.
+    pub fn by_reason(&self) -> [(&'static str, &Counter); 5] {
+        [
+            ("link", &self.link),
+            ("not_regular", &self.not_regular),
+            ("owner", &self.owner),
+            ("hard_link", &self.hard_link),
+            ("overlap", &self.overlap),
+        ]
+    }
+
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.by_reason().iter().map(|(_, count)| count.get()).sum()
+    }
 }
 
 /// What a sink counts.
@@ -55,18 +90,44 @@ pub struct SinkStats {
     pub delivered: Counter,
     /// Records that the store had already (a repeat it recognised); among the delivered.
     pub duplicates: Counter,
-    /// Records that the store refused for good; in the dead letters.
+    /// Records that the store refused for good: in the dead letters, or among the discarded.
     pub rejected: Counter,
+    /// Refused records that were thrown away, as `on_reject = "drop"` asks; among the rejected.
+    pub discarded: Counter,
+    /// Dead letters that were removed to keep their bound.
+    pub discarded_letters: Counter,
+    /// Bytes of dead letters on disk; a gauge.
+    pub dead_letter_bytes: Counter,
     /// Records given up by the overflow policy, or damaged in the buffer.
     pub lost: Counter,
-    /// Bytes sent, compressed.
+    /// Records given up by the overflow policy; among the lost.
+    pub dropped: Counter,
+    /// Frames of the buffer that are damaged and in its quarantine.
+    pub damaged_frames: Counter,
+    /// Bytes cut from torn tails of the buffer; they are read from their sources again.
+    pub torn_bytes: Counter,
+    /// Bytes sent, compressed, repeats included.
     pub sent_bytes: Counter,
     /// Sends that were tried again.
     pub retries: Counter,
+    /// Sends that got no answer, or one that asks for another try.
+    pub failures: Counter,
+    /// How the store does: 0 well, 1 failing, 2 waiting for a person; a gauge.
+    pub standing: Counter,
+    /// How many sends may be under way at once; a gauge.
+    pub send_limit: Counter,
+    /// How many are under way; a gauge.
+    pub sending: Counter,
     /// Records waiting in the buffer; a gauge.
     pub buffered_records: Counter,
     /// Bytes waiting in the buffer; a gauge.
     pub buffered_bytes: Counter,
+    /// The most bytes that may wait; a gauge.
+    pub buffer_max_bytes: Counter,
+    /// 1 where the directory of the buffer cannot be used; a gauge.
+    pub buffer_degraded: Counter,
+    /// Since when the oldest frame has been waiting, as [`crate::edge::Nanos`]; 0 where none waits; a gauge.
+    pub oldest_waiting: Counter,
 }
 
 /// All counts of a pipeline, by component name.

@@ -50,7 +50,7 @@ async fn life(dir: &Path, mood: &mut SplitMix, last: bool) -> bool {
     };
     let (buffer, recovered) = SinkBuffer::open(Arc::new(RealFs), options, [1; 16], clock.now());
     parts.transport.recover(&recovered.notes).unwrap();
-    let queue = Arc::new(Queue::new(buffer, Arc::new(|| ()), Arc::default()));
+    let queue = Arc::new(Queue::new(buffer, Arc::new(|| ()), Arc::default(), clock.now()));
     let (control, signal) = control();
     let delivery = Delivery {
         name: "file".into(),

@@ -26,13 +26,19 @@ pub const DEADLINE: Duration = Duration::from_secs(120);
 /// `SKIDDER_BIN` names one that is built already. Otherwise cargo builds it for the profile of the running test, with the
 /// features of the whole workspace, so that what `cargo test --workspace` compiled is used and nothing is compiled twice.
 pub fn binary() -> Result<&'static Path, String> {
-    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BINARY.get_or_init(|| match std::env::var_os("SKIDDER_BIN") {
         Some(path) => Ok(PathBuf::from(path)),
         None => build(&workspace::profile_directory()),
     });
     built.as_deref().map_err(Clone::clone)
 }
+
+/// Names the program to use; without effect once one was used.
+pub fn use_binary(path: PathBuf) {
+    let _ = BINARY.set(Ok(path));
+}
+
+static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
 
 /// Builds the program for the profile whose output goes to `directory`, and gives its path.
 pub fn build(directory: &Path) -> Result<PathBuf, String> {

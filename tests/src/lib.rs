@@ -15,4 +15,5 @@ pub mod measure;
 pub mod records;
 pub mod site;
 pub mod store;
+pub mod torture;
 pub mod workspace;

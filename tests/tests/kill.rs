@@ -5,10 +5,13 @@
 //! after something arrived, when the agent does not know of it yet.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+use std::io::Read;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use flate2::read::MultiGzDecoder;
 use skidder_tests::agent::{DEADLINE, until};
 use skidder_tests::chance::{Chance, seed};
 use skidder_tests::generate::{Fleet, Log};
@@ -22,25 +25,43 @@ const BACKLOG: u64 = 2_000;
 const AHEAD: u64 = 12_000;
 const PODS: usize = 4;
 
+/// The simple case: a file that grows, an index for all.
+const PLAIN: Sinks = Sinks { index: "logs", files: "" };
+/// Groups of bodies that count together, and files that are compressed and renamed.
+const SEVERAL: Sinks =
+    Sinks { index: "logs-{{ kubernetes.pod_name }}", files: "compression = \"gzip\"\nmax_bytes = 65536\nmax_files = 100" };
+
 #[test]
 fn fifty_kills_lose_nothing_and_repeat_nothing() {
-    torture(50, Faults::default());
+    torture(50, &PLAIN, Faults::default());
+}
+
+#[test]
+fn kills_with_several_destinations_and_files_that_rotate_lose_nothing_and_repeat_nothing() {
+    torture(20, &SEVERAL, Faults::default());
 }
 
 #[test]
 fn kills_and_a_store_that_answers_badly_lose_nothing_and_repeat_nothing() {
     // Above all: stored, and the answer lost.
     let by_chance = vec![(60, Fault::CloseAfter), (20, Fault::CloseBefore), (20, Fault::TruncatedAnswer), (20, Fault::Unavailable)];
-    torture(15, Faults { by_chance, busy_per_mille: 1, ..Faults::default() });
+    torture(15, &PLAIN, Faults { by_chance, busy_per_mille: 1, ..Faults::default() });
 }
 
-fn torture(kills: u32, faults: Faults) {
+/// What may differ in how the sinks are set up.
+struct Sinks {
+    index: &'static str,
+    /// Further options of the `file` sink.
+    files: &'static str,
+}
+
+fn torture(kills: u32, sinks: &Sinks, faults: Faults) {
     let seed = seed();
     eprintln!("seed {seed}: repeat with SKIDDER_SEED={seed}");
     let fleet = Fleet::new(seed, PODS).split_per_mille(50);
     let store = Store::start(Keep::Documents).unwrap();
     store.set_faults(Faults { seed, ..faults });
-    let site = Site::new(config(&store.url())).unwrap();
+    let site = Site::new(config(&store.url(), sinks)).unwrap();
     let mut logs: Vec<Log> = (0..PODS).map(|pod| Log::create(&fleet, &site.path("pods"), pod).unwrap()).collect();
     for log in &mut logs {
         log.append(BACKLOG).unwrap();
@@ -62,7 +83,7 @@ fn torture(kills: u32, faults: Faults) {
     store.documents().iter().for_each(|document| at_store.enter(document));
     let mut in_files = Ledger::new(&fleet, &written);
     for file in files_below(&site.path("out")).unwrap() {
-        in_files.enter_lines(&std::fs::read(file).unwrap());
+        in_files.enter_lines(&text_of(&file));
     }
     let (counts, total) = (store.counts(), written.iter().sum::<u64>());
     eprintln!("{total} records, {counts:?}");
@@ -72,6 +93,17 @@ fn torture(kills: u32, faults: Faults) {
     assert!(faults.is_none(), "seed {seed}, {total} records, the files: {faults}");
     // A repeat is recognised by its id; had it another text, the id would not be that record's alone.
     assert_eq!((counts.stored, counts.changed, counts.refused), (total, 0, 0), "seed {seed}");
+}
+
+/// The text of a file, compressed or not.
+fn text_of(path: &Path) -> Vec<u8> {
+    let bytes = std::fs::read(path).unwrap();
+    if !bytes.starts_with(b"\x1f\x8b") {
+        return bytes;
+    }
+    let mut text = Vec::new();
+    MultiGzDecoder::new(&*bytes).read_to_end(&mut text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text
 }
 
 /// One life of the agent, ended by force at a moment of one of four kinds.
@@ -139,7 +171,8 @@ fn write(mut logs: Vec<Log>, store: &Store, done: &AtomicBool, mut chance: Chanc
 }
 
 /// Small buffers and batches, so that there are many frames, many answers and many moments to die between them.
-fn config(url: &str) -> String {
+fn config(url: &str, sinks: &Sinks) -> String {
+    let Sinks { index, files } = sinks;
     format!(
         r#"
 data_dir = "state"
@@ -164,19 +197,20 @@ region = "eu-1"
 type = "file"
 inputs = ["meta"]
 path = "out/{{{{ kubernetes.pod_namespace }}}}.jsonl"
+{files}
 [sinks.archive.batch]
-max_bytes = 65536
-timeout_secs = 0.05
+max_bytes = 8192
+timeout_secs = 0.02
 
 [sinks.store]
 type = "elasticsearch"
 inputs = ["meta"]
 endpoints = ["{url}"]
 mode = "bulk"
-index = "logs"
+index = "{index}"
 [sinks.store.batch]
-max_bytes = 65536
-timeout_secs = 0.05
+max_bytes = 8192
+timeout_secs = 0.02
 [sinks.store.request]
 retry_initial_backoff_ms = 10
 [sinks.store.buffer]

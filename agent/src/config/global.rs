@@ -1,9 +1,11 @@
 //! The options of the agent as a whole, at the top of the file.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use skidder_pipeline::problem::Problem;
 
 /// The options at the top of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -14,11 +16,48 @@ pub struct Global {
     /// the beginning. A relative path is resolved against the directory of the configuration file.
     #[schemars(example = "/var/lib/skidder", length(min = 1))]
     pub data_dir: Option<PathBuf>,
+    /// The endpoint for probes and Prometheus.
+    #[serde(default)]
+    pub api: ApiConfig,
+}
+
+/// The endpoint for probes and Prometheus: `/metrics`, `/health` and `/ready` over HTTP, GET only. Not with `run --once`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Where it listens: an IP address and a port. It tells counts and the names of components to anyone who asks; on
+    /// another address than loopback see to who that can be. Where the port is taken the agent warns and runs without.
+    pub address: String,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        ApiConfig { enabled: true, address: "127.0.0.1:8686".to_owned() }
+    }
 }
 
 impl Global {
     /// The directory of the state, for a file that stands in `base_dir`.
     pub fn data_dir(&self, base_dir: &Path) -> Option<PathBuf> {
         self.data_dir.as_ref().map(|dir| base_dir.join(dir))
+    }
+
+    /// All that is wrong with the options and that their types do not say.
+    pub(super) fn check(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if self.api.socket_address().is_none() {
+            let problem = Problem::at("api.address", format!("`{}` is no IP address with a port", self.api.address));
+            problems.push(problem.help("write `address = \"127.0.0.1:8686\"`, or `[::1]:8686` for IPv6"));
+        }
+        problems
+    }
+}
+
+impl ApiConfig {
+    /// The address, if it is one.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        self.address.parse().ok()
     }
 }

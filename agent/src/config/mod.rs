@@ -35,15 +35,16 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, SourceText};
-pub use self::global::Global;
+pub use self::global::{ApiConfig, Global};
 pub use self::graph::{Graph, MAX_ROUTES, NodeId, Route};
 pub use self::pipeline::{Named, Pipeline};
-pub use self::registry::{Builtin, Component, Kind, Place, Registry, SinkCommon, SourceCommon, TransformCommon};
+pub use self::registry::{Builtin, Component, Kind, OnReject, Place, Registry, SinkCommon, SourceCommon, TransformCommon};
 pub use self::schema::FileSchema;
 pub use self::variables::Environment;
 
 use self::components::{Entry, Reader};
 use self::document::MAX_FILE_BYTES;
+use self::sound::locate;
 use self::variables::Variables;
 use self::walk::Walk;
 
@@ -123,6 +124,7 @@ fn check_tree<R: Registry>(
 
     let nodes = sources.iter().map(|e| &e.node).chain(transforms.iter().map(|e| &e.node)).chain(sinks.iter().map(|e| &e.node));
     let graph = wiring::resolve(&nodes.cloned().collect::<Vec<_>>(), found);
+    between_sources::<R>(&sources, &base_dir, found);
     variables.conceal_all(found);
     Some(Pipeline {
         base_dir,
@@ -132,6 +134,18 @@ fn check_tree<R: Registry>(
         sinks: named(sinks)?,
         graph: graph?,
     })
+}
+
+/// What is wrong with sources only beside one another.
+fn between_sources<R: Registry>(sources: &[Entry<R::Source>], base_dir: &Path, found: &mut Diagnostics) {
+    let configs: Vec<_> = sources.iter().map(|entry| entry.options.as_ref().map(|(_, own)| own)).collect();
+    for (first, second, problem) in R::check_sources(&configs, base_dir) {
+        let (first, second) = (&sources[first].node, &sources[second].node);
+        let key = diagnostic::join(second.kind.section(), &second.name);
+        let mut diagnostic = Diagnostic::error(key, second.span.clone(), problem.message).also(first.span.clone(), "this one");
+        diagnostic.help.extend(problem.help);
+        found.push(diagnostic);
+    }
 }
 
 /// The options at the top; the sections, which stand beside them, are only known by name here.
@@ -147,8 +161,17 @@ fn global(root: &mut DeTable<'_>, schema: &FileSchema, variables: &Variables, fo
     }
     let mut options = root.clone();
     Kind::ALL.iter().for_each(|kind| drop(options.remove(kind.section())));
-    match Global::deserialize(ValueDeserializer::from(Spanned::new(0..0, DeValue::Table(options)))) {
-        Ok(global) => Some(global),
+    let options = Spanned::new(0..0, DeValue::Table(options));
+    match Global::deserialize(ValueDeserializer::from(options.clone())) {
+        Ok(global) => {
+            let problems = global.check();
+            for problem in &problems {
+                let mut error = Diagnostic::error(problem.path.join("."), locate(&options, &problem.path).0, &problem.message);
+                error.help.extend(problem.help.clone());
+                found.push(variables.conceal(error));
+            }
+            problems.is_empty().then_some(global)
+        }
         Err(error) => {
             found.push(Diagnostic::error("", error.span(), error.message()));
             None

@@ -3,13 +3,15 @@
 use std::path::Path;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use skidder_pipeline::delivery::DeadLetterFile;
 use skidder_pipeline::problem::Problem;
+use skidder_sinks::common::ByteSize;
 use skidder_sinks::{SinkConfig, SinkContext};
 use skidder_transforms::TransformConfig;
 
-use crate::sources::SourceConfig;
+use crate::sources::{SourceConfig, check_overlaps};
 
 /// The three kinds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -72,6 +74,13 @@ pub trait Registry {
     type Transform: Component;
     /// The sinks.
     type Sink: Component;
+
+    /// All that is wrong between two sources: their places, and what is wrong with the second. `None` stands for one whose
+    /// options have mistakes.
+    fn check_sources(sources: &[Option<&Self::Source>], base_dir: &Path) -> Vec<(usize, usize, Problem)> {
+        let _ = (sources, base_dir);
+        Vec::new()
+    }
 }
 
 /// What all sources have in common: nothing yet.
@@ -90,6 +99,52 @@ pub struct TransformCommon {
 pub struct SinkCommon {
     /// The names of the sources and transforms whose records it takes. `*` at the end of a name stands for any ending.
     pub inputs: Vec<String>,
+    /// What becomes of records that the store refuses for good: they are kept as dead letters (`dead_letter`), or counted and
+    /// thrown away (`drop`).
+    #[serde(default)]
+    pub on_reject: OnReject,
+    /// The dead letters, for `skidder dlq`.
+    #[serde(default)]
+    pub dead_letters: DeadLettersConfig,
+}
+
+/// What becomes of records that a store refuses for good.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnReject {
+    /// They are kept as dead letters.
+    #[default]
+    DeadLetter,
+    /// They are counted and thrown away.
+    Drop,
+}
+
+/// Records that the store refused for good, kept on disk with its reason.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadLettersConfig {
+    /// The most bytes of dead letters; beyond, the oldest are removed and counted. 64 MiB where it is not given.
+    #[schemars(example = "64MiB")]
+    pub max_size: ByteSize,
+}
+
+impl Default for DeadLettersConfig {
+    fn default() -> Self {
+        DeadLettersConfig { max_size: ByteSize(DeadLetterFile::DEFAULT_MAX_BYTES) }
+    }
+}
+
+impl SinkCommon {
+    /// Below this there is room for hardly more than one large record.
+    const MIN_DEAD_LETTERS: ByteSize = ByteSize::mib(1);
+
+    fn check(&self) -> Option<Problem> {
+        let too_small = self.on_reject == OnReject::DeadLetter && self.dead_letters.max_size < Self::MIN_DEAD_LETTERS;
+        too_small.then(|| {
+            Problem::at("dead_letters.max_size", "records that the store refuses would be dropped without a word: less than 1 MiB for them")
+                .help("write `on_reject = \"drop\"` in the table of the sink if that is what you want")
+        })
+    }
 }
 
 /// The components of Skidder.
@@ -99,6 +154,10 @@ impl Registry for Builtin {
     type Source = SourceConfig;
     type Transform = TransformConfig;
     type Sink = SinkConfig;
+
+    fn check_sources(sources: &[Option<&SourceConfig>], base_dir: &Path) -> Vec<(usize, usize, Problem)> {
+        check_overlaps(sources, base_dir)
+    }
 }
 
 impl Component for SourceConfig {
@@ -120,8 +179,10 @@ impl Component for TransformConfig {
 impl Component for SinkConfig {
     type Common = SinkCommon;
 
-    fn check(&self, _: &SinkCommon, place: &Place<'_>) -> Vec<Problem> {
+    fn check(&self, common: &SinkCommon, place: &Place<'_>) -> Vec<Problem> {
         let context = SinkContext { name: place.name.to_owned(), base_dir: Some(place.base_dir.to_owned()), ..SinkContext::default() };
-        self.build(&context).err().unwrap_or_default()
+        let mut problems = self.build(&context).err().unwrap_or_default();
+        problems.extend(common.check());
+        problems
     }
 }

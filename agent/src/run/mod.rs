@@ -21,7 +21,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
-use crate::config::{Builtin, Pipeline};
+use crate::config::{Builtin, Kind, Pipeline};
+use crate::operator::{self, Component, Counts};
 use crate::state::State;
 use crate::topology::{self, OnOutputClosed, Topology};
 use summary::Progress;
@@ -78,6 +79,10 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
     }
     let upkeep: Vec<_> = queues.iter().map(|queue| tokio::spawn(queue.clone().upkeep(clock.clone()))).collect();
     let (worker, mut worker_end) = start(worker)?;
+    let life = Arc::new(operator::Life::default());
+    if !options.once {
+        open_endpoint(pipeline, operator::View { counts: counts(pipeline, &stats, &clock), life: life.clone() }).await;
+    }
     let mut end =
         End { control, drain, clock: clock.clone(), worker_ended: false, deadline: options.timeout.map(|after| clock.now().after(after)) };
     let progress = Progress::new();
@@ -91,7 +96,10 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
                 Some(Err(error)) => return Err(error).context("a delivery broke off; its records are in the buffer"),
                 None => break,
             },
-            () = signals.next() => end.signalled(),
+            () = signals.next() => {
+                life.stop();
+                end.signalled();
+            }
             () = output_closed.notified() => end.signalled(),
             () = end.timed_out() => end.give_up(),
             () = progress.tick() => progress.update(&stats),
@@ -105,6 +113,34 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
         bail!("the worker broke off with a panic; what it had not finished is read again at the next start");
     }
     Ok(Outcome { stats, drained })
+}
+
+/// Starts to answer probes and Prometheus. That it cannot is no reason not to ship logs.
+async fn open_endpoint(pipeline: &Pipeline<Builtin>, view: operator::View) {
+    let api = &pipeline.global.api;
+    let Some(address) = api.socket_address().filter(|_| api.enabled) else { return };
+    match operator::listen(address).await {
+        Ok(listener) => {
+            tracing::info!(%address, "probes and metrics are served");
+            tokio::spawn(operator::serve(listener, view));
+        }
+        Err(error) => tracing::warn!(
+            %address,
+            %error,
+            "cannot listen for probes and metrics, running without: set `address` below `[api]` to a free one, or `enabled = false`"
+        ),
+    }
+}
+
+fn counts(pipeline: &Pipeline<Builtin>, stats: &Arc<Stats>, clock: &Arc<dyn Clock>) -> Counts {
+    let component = |name: &str, kind: Kind, type_name: &str| Component {
+        name: name.to_owned(),
+        kind: kind.singular(),
+        type_name: type_name.to_owned(),
+    };
+    let sources = pipeline.sources.iter().map(|named| component(&named.name, Kind::Source, &named.type_name));
+    let sinks = pipeline.sinks.iter().map(|named| component(&named.name, Kind::Sink, &named.type_name));
+    Counts::new(stats.clone(), sources.chain(sinks).collect(), clock.clone())
 }
 
 /// Brings a run to its end: the worker first, then the deliveries.

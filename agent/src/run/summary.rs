@@ -23,6 +23,7 @@ pub fn summary(stats: &Stats) -> String {
         for (count, what) in faults {
             line_if_any(&mut out, "", count.get(), what);
         }
+        line_if_any(&mut out, "", source.refused_files.total(), "files that were refused");
     }
     let report = stats.report();
     line_if_any(&mut out, "filtered", report.filtered, "records");

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
@@ -15,10 +14,11 @@ use skidder_pipeline::source::Source;
 use skidder_pipeline::value::Value;
 
 use super::framing::Format;
-use super::identity::{ContainerRun, Facts, Registry};
+use super::identity::{Facts, Registry};
 use super::multiline::MultilineConfig;
+use super::overlap::Reach;
 use super::tail::open::{Refusal, open_file};
-use super::tail::{Age, Discover, Entry, Listing, Place, Settings, Tailer};
+use super::tail::{Age, Discover, Entry, Listing, Origin, Place, Settings, Tailer};
 use super::{SourceContext, check_common, default_max_record_bytes, default_rescan_interval_ms};
 
 /// How deep below a glob's fixed part directories are entered.
@@ -93,6 +93,12 @@ impl FileConfig {
         problems
     }
 
+    pub(super) fn reach(&self, base_dir: &Path) -> Option<Reach> {
+        let files = Files::new(base_dir, &self.include, &self.exclude, true).ok()?;
+        let globs = self.include.iter().map(|pattern| vec![absolute(base_dir, pattern)]).collect();
+        Some(Reach { globs, reads: Box::new(move |path| files.include.is_match(path) && !files.exclude.is_match(path)) })
+    }
+
     pub(super) fn build(&self, context: SourceContext) -> anyhow::Result<Box<dyn Source>> {
         Ok(Box::new(self.tailer(context)?))
     }
@@ -104,6 +110,11 @@ impl FileConfig {
         let env = context.env(self.format, self.max_record_bytes, self.multiline.as_ref(), Some(registry))?;
         Ok(Tailer::new(env, Box::new(files), settings))
     }
+}
+
+/// A pattern of the configuration with the directory that it starts at.
+fn absolute(base_dir: &Path, pattern: &str) -> String {
+    base_dir.join(pattern).components().collect::<PathBuf>().to_string_lossy().into_owned()
 }
 
 /// A glob in which `*` stays within a name.
@@ -147,9 +158,8 @@ struct Scan {
 
 impl Files {
     pub(super) fn new(base_dir: &Path, include: &[String], exclude: &[String], follow_symlinks: bool) -> anyhow::Result<Files> {
-        let resolve = |pattern: &String| base_dir.join(pattern).components().collect::<PathBuf>().to_string_lossy().into_owned();
-        let include: Vec<String> = include.iter().map(resolve).collect();
-        let exclude: Vec<String> = exclude.iter().map(resolve).collect();
+        let include: Vec<String> = include.iter().map(|pattern| absolute(base_dir, pattern)).collect();
+        let exclude: Vec<String> = exclude.iter().map(|pattern| absolute(base_dir, pattern)).collect();
         Ok(Files {
             walks: include.iter().map(|pattern| Walk::of(pattern)).collect(),
             include: glob_set(include.iter().map(String::as_str))?,
@@ -171,7 +181,7 @@ impl Files {
             if depth > 0 && !self.exclude.is_match(path) {
                 self.list(path, &metadata, depth - 1, scan, listing);
             } else if self.include.is_match(path) && !self.exclude.is_match(path) {
-                self.refuse(path, depth, "it is a directory", listing);
+                self.refuse(path, depth, listing);
             }
             return;
         }
@@ -181,16 +191,17 @@ impl Files {
         if metadata.is_file() {
             scan.entries.push(Entry::new(path.to_owned(), Place { restart: 0, age: Age::Live }, &metadata));
         } else if is_link {
-            listing.refused.push((path.to_owned(), "it is a symbolic link that leads nowhere, or `follow_symlinks` is off".into()));
+            let why = if self.follow_symlinks { Refusal::Unfit("it is a symbolic link that leads nowhere") } else { Refusal::LinkOff };
+            listing.refused.push((path.to_owned(), why));
         } else {
-            self.refuse(path, 0, "it is not a regular file", listing);
+            self.refuse(path, 0, listing);
         }
     }
 
     /// A directory whose depth would allow to enter it is not meant as a file.
-    fn refuse(&self, path: &Path, depth: usize, why: &str, listing: &mut Listing) {
+    fn refuse(&self, path: &Path, depth: usize, listing: &mut Listing) {
         if depth == 0 {
-            listing.refused.push((path.to_owned(), why.to_owned()));
+            listing.refused.push((path.to_owned(), Refusal::NotRegular));
         }
     }
 
@@ -209,7 +220,7 @@ impl Files {
                     self.visit(&dir.join(entry.file_name()), depth, scan, listing);
                 }
             }
-            Err(error) => listing.refused.push((dir.to_owned(), error.to_string())),
+            Err(error) => listing.refused.push((dir.to_owned(), Refusal::Io(error))),
         }
         scan.above.pop();
     }
@@ -246,7 +257,7 @@ impl Discover for Files {
             let mut scan = Scan::default();
             self.visit(&walk.base, walk.depth, &mut scan, listing);
             if scan.looked_at > MAX_ENTRIES {
-                listing.refused.push((walk.base.clone(), format!("more than {MAX_ENTRIES} entries are below it; not all are looked at")));
+                listing.refused.push((walk.base.clone(), Refusal::Unfit("more than 200,000 entries are below it; not all are looked at")));
             }
             entries.append(&mut scan.entries);
         }
@@ -262,11 +273,11 @@ impl Discover for Files {
         open_file(&entry.path, self.follow_symlinks)
     }
 
-    fn describe(&self, entry: &Entry) -> (Arc<Shared>, Option<ContainerRun>) {
+    fn describe(&self, entry: &Entry) -> Origin {
         let mut fields = SharedFields::default();
         fields.set(b"source_type", Value::text(b"file"));
         fields.set(b"file", Value::text(entry.path.to_string_lossy().as_bytes()));
-        (Shared::new(fields), None)
+        Origin { shared: Shared::new(fields), run: None, format: None }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The `kubernetes_logs` source: the log directories that kubelet keeps, one for each container of each pod.
 
+mod docker;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -16,12 +18,15 @@ use skidder_pipeline::shared::{Shared, SharedFields};
 use skidder_pipeline::source::Source;
 use skidder_pipeline::value::{Kind, Value};
 
+use docker::DockerRoot;
+
 use super::file::{glob, glob_set};
 use super::framing::Format;
 use super::identity::{ContainerRun, Facts};
 use super::multiline::MultilineConfig;
-use super::tail::open::{Refusal, Root};
-use super::tail::{Age, Discover, Entry, Listing, Place, Settings, Tailer};
+use super::overlap::Reach;
+use super::tail::open::{Owners, Refusal, Root};
+use super::tail::{Age, Discover, Entry, Listing, Origin, Place, Settings, Tailer};
 use super::{SourceContext, check_common, default_max_record_bytes, default_rescan_interval_ms};
 
 /// A directory that was changed this shortly before it was listed may change again without its time showing it: file systems
@@ -36,8 +41,8 @@ const STILL_NANOS: i64 = 100_000_000;
 ///
 /// They lie in `<root>/<namespace>_<pod>_<uid>/<container>/<restart>.log`; rotated ones beside them, also those that
 /// kubelet has compressed, are read first.
-/// Namespace, pod, uid, container and restart count come from the path alone. Symbolic links, hard links, files of
-/// users that are not trusted, and all that is no regular file, are refused. Fields: `message`, `timestamp`, `stream`, `file`, `source_type` and `kubernetes`, which holds
+/// Namespace, pod, uid, container and restart count come from the path alone. Symbolic links, all that is no regular
+/// file, files of users that do not write logs, and files with a second name are refused. Fields: `message`, `timestamp`, `stream`, `file`, `source_type` and `kubernetes`, which holds
 /// `pod_name`, `pod_namespace`, `pod_uid`, `container_name` and `container_restart_count`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -45,16 +50,20 @@ pub struct KubernetesLogsConfig {
     /// The directory of the pods' logs. A relative path starts at the configuration file's directory.
     #[serde(default = "default_root")]
     pub root: PathBuf,
+    /// Where docker keeps its containers' logs, `/var/lib/docker/containers` as a rule. Set it on nodes whose runtime is docker:
+    /// there the logs below `root` are symbolic links, and those that lead below this directory are read, in docker's
+    /// format, with the ones that docker rotated. Without it, and anywhere else, no link is followed.
+    pub docker_root: Option<PathBuf>,
     /// Globs, relative to `root`, of the files to read, such as `payments_*/**`. Without any, all are read.
     #[serde(default)]
     pub include_paths_glob_patterns: Vec<String>,
     /// Globs, relative to `root`, of files not to read. They are not even opened.
     #[serde(default)]
     pub exclude_paths_glob_patterns: Vec<String>,
-    /// The users, by number, whose files are read besides those of root and of the agent's own user. Files of others, and files
-    /// with several names (hard links), are refused: a pod may have put them there.
+    /// Users (by number) whose files are read, beside those of root and of the agent's own user. A file of another user, or
+    /// one with a second name (a hard link), may have been planted and is refused.
     #[serde(default)]
-    pub trusted_uids: Vec<u32>,
+    pub allowed_owners: Vec<u32>,
     /// How lines are framed.
     #[serde(default = "default_format")]
     pub format: Format,
@@ -83,6 +92,9 @@ impl KubernetesLogsConfig {
         if self.root.as_os_str().is_empty() {
             problems.push(Problem::at("root", "an empty path").help("leave it out for /var/log/pods"));
         }
+        if self.docker_root.as_ref().is_some_and(|root| !root.is_absolute()) {
+            problems.push(Problem::at("docker_root", "must be an absolute path: docker's links are"));
+        }
         let lists = [
             ("include_paths_glob_patterns", &self.include_paths_glob_patterns),
             ("exclude_paths_glob_patterns", &self.exclude_paths_glob_patterns),
@@ -97,6 +109,26 @@ impl KubernetesLogsConfig {
         problems
     }
 
+    pub(super) fn reach(&self, base_dir: &Path) -> Option<Reach> {
+        let root = base_dir.join(&self.root).components().collect::<PathBuf>();
+        let base = globset::escape(&root.to_string_lossy());
+        let shape = format!("{base}/?*_?*_?*/?*/?.log");
+        let globs = match &self.include_paths_glob_patterns[..] {
+            [] => vec![vec![shape]],
+            some => some.iter().map(|pattern| vec![shape.clone(), format!("{base}/{pattern}")]).collect(),
+        };
+        let include = glob_set(self.include_paths_glob_patterns.iter().map(String::as_str)).ok()?;
+        let exclude = glob_set(self.exclude_paths_glob_patterns.iter().map(String::as_str)).ok()?;
+        let reads = move |path: &Path| {
+            let Ok(below) = path.strip_prefix(&root) else { return false };
+            let names: Vec<&str> = below.iter().filter_map(|name| name.to_str()).collect();
+            let [pod, _, log] = names[..] else { return false };
+            let is_log = parse_pod(pod).is_some() && matches!(parse_log(log), LogName::Plain(_));
+            is_log && (include.is_empty() || include.is_match(below)) && !exclude.is_match(below)
+        };
+        Some(Reach { globs, reads: Box::new(reads) })
+    }
+
     pub(super) fn build(&self, context: SourceContext) -> anyhow::Result<Box<dyn Source>> {
         Ok(Box::new(self.tailer(context)?))
     }
@@ -105,7 +137,8 @@ impl KubernetesLogsConfig {
         let pods = PodLogs {
             root: None,
             root_path: context.base_dir.join(&self.root),
-            trusted_uids: self.trusted_uids.clone(),
+            owners: Owners::new(&self.allowed_owners),
+            docker: self.docker_root.clone().map(DockerRoot::new),
             include: glob_set(self.include_paths_glob_patterns.iter().map(String::as_str))?,
             exclude: glob_set(self.exclude_paths_glob_patterns.iter().map(String::as_str))?,
             clock: context.clock.clone(),
@@ -123,7 +156,8 @@ struct PodLogs {
     /// Opened when it is there first.
     root: Option<Root>,
     root_path: PathBuf,
-    trusted_uids: Vec<u32>,
+    owners: Owners,
+    docker: Option<DockerRoot>,
     include: GlobSet,
     exclude: GlobSet,
     clock: Arc<dyn Clock>,
@@ -187,11 +221,10 @@ impl PodLogs {
             self.settled.clear();
         }
         if self.root.is_none() {
-            match Root::open(&self.root_path, &self.trusted_uids) {
+            match Root::open(&self.root_path, self.owners.clone()) {
                 Ok(root) => self.root = Some(root),
                 Err(error) => {
-                    let why = format!("{error} (is the node's /var/log mounted? `root` names the directory)");
-                    return listing.refused.push((self.root_path.clone(), why));
+                    return listing.refused.push((self.root_path.clone(), Refusal::Root(error)));
                 }
             }
         }
@@ -201,6 +234,9 @@ impl PodLogs {
             let there: HashSet<&Path> = pods.iter().map(PathBuf::as_path).collect();
             for (_, containers) in self.pods.extract_if(|pod, _| !there.contains(pod.as_path())) {
                 listing.gone.extend(containers);
+            }
+            if let Some(docker) = &mut self.docker {
+                docker.containers.retain(|_, container| container.parent().is_some_and(|pod| there.contains(pod)));
             }
             self.settled.retain(|dir, _| *dir == root || dir.ancestors().take(2).any(|above| there.contains(above)));
         }
@@ -240,7 +276,7 @@ impl PodLogs {
         for _ in 0..MAX_LISTINGS {
             let state = self.state_of(container);
             let Some(files) = self.list(container, listing) else { return };
-            let Some(found) = self.logs(files, listing) else { continue };
+            let Some(found) = self.logs(container, files, listing) else { continue };
             let still = state.is_some_and(|(modified, _)| self.clock.unix_nanos().saturating_sub(modified) > STILL_NANOS);
             let names = |entries: &[Entry]| entries.iter().map(|entry| (entry.path.clone(), entry.ino)).collect::<Vec<_>>();
             let same = entries.as_deref().is_some_and(|before| names(before) == names(&found));
@@ -257,7 +293,7 @@ impl PodLogs {
 
     /// The logs among the files of a container's directory, oldest first. `None` where one vanished while it was looked at:
     /// it may have another name now.
-    fn logs(&self, files: Vec<fs::DirEntry>, listing: &mut Listing) -> Option<Vec<Entry>> {
+    fn logs(&mut self, container: &Path, files: Vec<fs::DirEntry>, listing: &mut Listing) -> Option<Vec<Entry>> {
         let mut entries: Vec<Entry> = Vec::new();
         for file in files {
             let path = file.path();
@@ -272,8 +308,8 @@ impl PodLogs {
             };
             match file.metadata() {
                 Ok(metadata) if metadata.is_file() => entries.push(Entry { compressed, ..Entry::new(path, place, &metadata) }),
-                Ok(metadata) if metadata.is_symlink() => listing.refused.push((path, Refusal::Link.to_string())),
-                Ok(_) => listing.refused.push((path, Refusal::NotRegular.to_string())),
+                Ok(metadata) if metadata.is_symlink() => self.follow(container, path, place, &mut entries, listing),
+                Ok(_) => listing.refused.push((path, Refusal::NotRegular)),
                 Err(_) => return None,
             }
         }
@@ -281,6 +317,21 @@ impl PodLogs {
         // For a moment, or where kubelet died in it, both forms of a log are there.
         entries.dedup_by(|later, first| later.compressed && later.place == first.place);
         Some(entries)
+    }
+
+    /// Follows a link of docker's: the log that it leads to, and those that docker rotated.
+    fn follow(&mut self, container: &Path, path: PathBuf, place: Place, entries: &mut Vec<Entry>, listing: &mut Listing) {
+        let (Some(docker), Some(root)) = (&mut self.docker, &self.root) else { return listing.refused.push((path, Refusal::Link)) };
+        let Ok(below) = path.strip_prefix(&self.root_path) else { return };
+        match docker.resolve(root, below, &self.owners) {
+            Ok(target) => {
+                docker.find(&target, container, &path, &place, entries, listing);
+                // Rotations of docker's leave no trace in this directory.
+                self.settled.remove(container);
+            }
+            Err(Refusal::Gone) => {}
+            Err(refusal) => listing.refused.push((path, refusal)),
+        }
     }
 
     /// Lists a directory and remembers its state of before.
@@ -297,7 +348,7 @@ impl PodLogs {
             }
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
-                    listing.refused.push((dir.to_owned(), error.to_string()));
+                    listing.refused.push((dir.to_owned(), Refusal::Io(error)));
                 }
                 None
             }
@@ -330,7 +381,8 @@ impl Discover for PodLogs {
         Box::new(PodLogs {
             root: None,
             root_path: self.root_path.clone(),
-            trusted_uids: self.trusted_uids.clone(),
+            owners: self.owners.clone(),
+            docker: self.docker.as_ref().map(DockerRoot::fork),
             include: self.include.clone(),
             exclude: self.exclude.clone(),
             clock: self.clock.clone(),
@@ -345,6 +397,9 @@ impl Discover for PodLogs {
         };
         for dir in changed {
             self.settled.remove(dir);
+            if let Some(container) = self.docker.as_ref().and_then(|docker| docker.containers.get(dir)).cloned() {
+                self.scan_container(&container, listing);
+            }
             let Ok(below) = dir.strip_prefix(&self.root_path) else { continue };
             match below.components().count() {
                 0 => self.scan_root(true, listing),
@@ -355,6 +410,9 @@ impl Discover for PodLogs {
     }
 
     fn open(&self, entry: &Entry) -> Result<(File, Facts), Refusal> {
+        if let Some(target) = &entry.target {
+            return self.docker.as_ref().and_then(|docker| docker.root.as_ref()).ok_or(Refusal::Gone)?.open_file(target);
+        }
         let root = self.root.as_ref().ok_or(Refusal::Gone)?;
         root.open_file(entry.path.strip_prefix(&self.root_path).map_err(|_| Refusal::Link)?)
     }
@@ -363,7 +421,7 @@ impl Discover for PodLogs {
         self.settled.remove(unit);
     }
 
-    fn describe(&self, entry: &Entry) -> (Arc<Shared>, Option<ContainerRun>) {
+    fn describe(&self, entry: &Entry) -> Origin {
         let container_dir = entry.path.parent().unwrap_or(Path::new(""));
         let container = name_of(container_dir);
         let pod_name = container_dir.parent().map_or("", name_of);
@@ -385,7 +443,7 @@ impl Discover for PodLogs {
         fields.set(b"file", Value::text(live.to_string_lossy().as_bytes()));
         fields.set(b"kubernetes", Value { kind: Kind::Object, raw: &object });
         let run = ContainerRun { pod_uid: pod.uid.to_owned(), container: container.to_owned(), restart: entry.place.restart };
-        (Shared::new(fields), Some(run))
+        Origin { shared: Shared::new(fields), run: Some(run), format: entry.target.is_some().then_some(Format::Docker) }
     }
 }
 
@@ -409,7 +467,8 @@ mod tests {
         let mut pods = PodLogs {
             root: None,
             root_path: dir.path().to_owned(),
-            trusted_uids: Vec::new(),
+            owners: Owners::new(&[]),
+            docker: None,
             include: GlobSet::empty(),
             exclude: GlobSet::empty(),
             clock: Arc::new(Still),

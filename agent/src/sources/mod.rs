@@ -5,18 +5,20 @@
 //! records together, [`identity`] says who a file is, [`assemble`] makes the batch.
 
 mod assemble;
+mod claims;
 pub mod file;
 pub mod framing;
 mod identity;
 mod join;
 pub mod kubernetes_logs;
 pub mod multiline;
+mod overlap;
 pub mod stdin;
 mod tail;
 #[cfg(test)]
 mod testing;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use schemars::JsonSchema;
@@ -27,11 +29,14 @@ use skidder_pipeline::source::{Held, SinkSet, Source};
 use skidder_pipeline::stats::SourceStats;
 
 use assemble::Rules;
+pub use claims::Claims;
 use file::FileConfig;
 use framing::Format;
 use identity::Registry;
 use kubernetes_logs::KubernetesLogsConfig;
 use multiline::MultilineConfig;
+use overlap::Reach;
+pub(crate) use overlap::check_overlaps;
 use stdin::StdinConfig;
 
 /// The sources, by `type`.
@@ -53,6 +58,15 @@ impl SourceConfig {
             SourceConfig::File(config) => config.check(),
             SourceConfig::KubernetesLogs(config) => config.check(),
             SourceConfig::Stdin(config) => config.check(),
+        }
+    }
+
+    /// The files that it may read; `None` where it reads none, or its options have mistakes.
+    fn reach(&self, base_dir: &Path) -> Option<Reach> {
+        match self {
+            SourceConfig::File(config) => config.reach(base_dir),
+            SourceConfig::KubernetesLogs(config) => config.reach(base_dir),
+            SourceConfig::Stdin(_) => None,
         }
     }
 
@@ -83,6 +97,8 @@ pub struct SourceContext {
     pub new_sinks: SinkSet,
     /// What the sinks hold already.
     pub held: Arc<dyn Held>,
+    /// Which source reads which file: one for all sources of the process.
+    pub claims: Arc<Claims>,
     /// Where it counts.
     pub stats: Arc<SourceStats>,
     /// The time.
@@ -110,6 +126,7 @@ impl SourceContext {
             sinks: self.sinks,
             new_sinks: self.new_sinks,
             held: self.held,
+            claims: self.claims,
             stats: self.stats,
             clock: self.clock,
             registry,

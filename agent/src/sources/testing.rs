@@ -64,6 +64,7 @@ pub(crate) fn context(dir: &Path) -> SourceContext {
         sinks: SinkSet::first(1),
         new_sinks: SinkSet::default(),
         held: Arc::new(Fake::default()),
+        claims: Arc::default(),
         stats: Arc::default(),
         clock: Arc::new(Still),
         state_dir: dir.join("state"),

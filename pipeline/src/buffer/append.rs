@@ -58,6 +58,7 @@ impl SinkBuffer {
         self.hold(group);
         self.positions.settle(0..0, ranges(group), Vec::new(), now);
         self.lost_records += records;
+        self.dropped_records += records;
         Appended::Dropped { records }
     }
 
@@ -197,6 +198,7 @@ impl SinkBuffer {
         let Some(segment) = self.segments.get_mut(index) else { return };
         let seqs = segment.seqs.clone();
         self.lost_records += segment.waiting.records;
+        self.dropped_records += segment.waiting.records;
         self.waiting.subtract(segment.waiting);
         segment.waiting = Tally::default();
         let is_settled = |seq| self.positions.settled.contains(seq);
@@ -221,6 +223,7 @@ impl SinkBuffer {
             self.hot_bytes -= hot.bytes;
             let (seq, records) = (hot.frame.header().seq, u64::from(hot.frame.header().records));
             self.lost_records += records;
+            self.dropped_records += records;
             let group = self.join_group(hot.frame.header());
             self.settle(seq, group, None, Tally { frames: 1, records, bytes: hot.bytes }, false, now);
         }

@@ -149,6 +149,19 @@ pub struct Recovered {
     pub notes: Vec<Note>,
 }
 
+/// What a buffer gave up or met, since it was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Losses {
+    /// Records given up by the overflow policy.
+    pub dropped_records: u64,
+    /// Records lost to damage, as far as they could be counted.
+    pub damaged_records: u64,
+    /// Frames lost to damage, which are in the quarantine.
+    pub damaged_frames: u64,
+    /// Bytes cut from torn tails; they are read from their sources again, so that nothing is lost with them.
+    pub torn_bytes: u64,
+}
+
 /// What came of an append.
 #[derive(Debug)]
 pub enum Appended {
@@ -193,6 +206,10 @@ pub struct SinkBuffer {
     /// Frames lost to damage whose segments are still there.
     lost: SeqSet,
     lost_records: u64,
+    /// Those of them that the overflow policy gave up.
+    dropped_records: u64,
+    damaged_frames: u64,
+    torn_bytes: u64,
     next_seq: u64,
     waiting: Tally,
     /// Up to which number frames were appended by when, where they may need a sync.
@@ -327,6 +344,21 @@ impl SinkBuffer {
         self.lost_records
     }
 
+    /// The same, and what was met beside, by cause.
+    pub fn losses(&self) -> Losses {
+        Losses {
+            dropped_records: self.dropped_records,
+            damaged_records: self.lost_records.saturating_sub(self.dropped_records),
+            damaged_frames: self.damaged_frames,
+            torn_bytes: self.torn_bytes,
+        }
+    }
+
+    /// The most bytes of frames that may wait.
+    pub fn max_bytes(&self) -> u64 {
+        self.options.max_bytes
+    }
+
     /// What is held of `file`: in frames or delivered.
     pub fn held(&self, file: &FileKey) -> Option<&RangeSet> {
         self.held.get(file)
@@ -341,6 +373,12 @@ impl SinkBuffer {
     pub fn forget(&mut self, file: &FileKey) {
         self.held.remove(file);
         self.positions.forget(file, self.now);
+    }
+
+    /// Small segments, so that a short history has many.
+    #[cfg(test)]
+    pub(crate) fn set_segment_bytes(&mut self, bytes: u64) {
+        self.segment_bytes = bytes;
     }
 
     /// What counts towards the bound: on disk whole segments, else the frames that wait.

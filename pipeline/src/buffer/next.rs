@@ -178,10 +178,11 @@ impl SinkBuffer {
         let fs = self.fs.clone();
         let gaps: Vec<_> = self.positions.settled.missing(seqs).into_iter().flat_map(|gap| self.lost.missing(gap)).collect();
         let Some(first) = gaps.first().map(|gap| gap.start) else { return };
-        let count = gaps.iter().map(|gap| gap.end - gap.start).sum();
+        let count: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
         tracing::error!(dir = %self.options.dir.display(), frames = count, "damaged frames in a buffer are skipped; see its quarantine");
         let tally = tally.unwrap_or(Tally { frames: count, ..Tally::default() });
         self.lost_records += tally.records;
+        self.damaged_frames += count;
         self.waiting.subtract(tally);
         let dir = self.options.dir.clone();
         if let Some(segment) = self.segment_of(first) {

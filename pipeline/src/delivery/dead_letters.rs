@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::frame::BatchId;
 use crate::json;
-use crate::stats::Counter;
+use crate::stats::SinkStats;
 
 /// One record that a store refused for good.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,6 +28,8 @@ pub struct Letter {
     pub reason: String,
     /// The record as JSON, as the sink shows it; empty where the frame's body could not be read back.
     pub record: Vec<u8>,
+    /// The record as it was sent, before compression, to send it again; empty where the frame's body could not be read back.
+    pub body: Vec<u8>,
 }
 
 /// Writes dead letters. What was written when `Ok` comes is kept over a crash of the process.
@@ -40,18 +42,51 @@ pub trait Bury: Send {
 ///
 /// ```json
 /// {"time":"2026-10-02T08:15:30.123456789Z","sink":"es","destination":"logs-web","batch":"00112233445566778899aabbccddeeff",
-///  "index":3,"status":400,"reason":"document_parsing_exception: …","record":{"@timestamp":"…","message":"…"}}
+///  "index":3,"status":400,"reason":"document_parsing_exception: …","record":{"@timestamp":"…","message":"…"},
+///  "body":"{\"create\":{\"_id\":\"…\"}}\n{\"@timestamp\":\"…\",\"message\":\"…\"}\n"}
 /// ```
 ///
-/// (on one line). Half of `max_bytes` fills the file, then it becomes `<sink>.ndjson.1` and the one that was there before is
-/// removed: the oldest letters go first, are counted, and warned of once.
+/// (on one line). `record` is for people, `body` for sending again; a body that is no UTF-8 is `body_hex`, in hexadecimal.
+/// Half of `max_bytes` fills the file, then it becomes `<sink>.ndjson.1` and the one that was there before is removed: the
+/// oldest letters go first, are counted, and warned of once.
+///
+/// Others may take the files away at any time (`skidder dlq`), with `LOCK` in their directory locked; it is locked here for
+/// each write, and nothing is kept open between.
 pub struct DeadLetterFile {
     path: PathBuf,
     sink: Arc<str>,
     max_bytes: u64,
-    open: Option<(File, u64)>,
-    discarded: Arc<Counter>,
+    stats: Arc<SinkStats>,
     warned: bool,
+}
+
+/// The directory of all dead letters.
+pub fn dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("dead-letters")
+}
+
+/// The files that may have dead letters of `sink`, the oldest first.
+pub fn files(data_dir: &Path, sink: &str) -> [PathBuf; 2] {
+    [".ndjson.1", ".ndjson"].map(|end| dir(data_dir).join(format!("{sink}{end}")))
+}
+
+/// Locks the dead letters below `data_dir` until the file is dropped.
+pub fn lock(data_dir: &Path) -> io::Result<File> {
+    let dir = dir(data_dir);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(dir.join("LOCK"))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+/// Counts refused records and throws them away: for a sink with `on_reject = "drop"`.
+pub struct Discard(pub Arc<SinkStats>);
+
+impl Bury for Discard {
+    fn bury(&mut self, letters: &[Letter]) -> io::Result<()> {
+        self.0.discarded.add(letters.len() as u64);
+        Ok(())
+    }
 }
 
 impl DeadLetterFile {
@@ -63,41 +98,32 @@ impl DeadLetterFile {
     const MAX_REASON_BYTES: usize = 1024;
 
     /// The dead letters of `sink` below `data_dir`. Nothing is made on disk before the first letter.
-    pub fn new(data_dir: &Path, sink: &str, max_bytes: u64) -> DeadLetterFile {
-        let path = data_dir.join("dead-letters").join(format!("{sink}.ndjson"));
-        DeadLetterFile { path, sink: sink.into(), max_bytes, open: None, discarded: Arc::default(), warned: false }
-    }
-
-    /// Letters that were removed to keep the bound.
-    pub fn discarded(&self) -> &Arc<Counter> {
-        &self.discarded
+    pub fn new(data_dir: &Path, sink: &str, max_bytes: u64, stats: Arc<SinkStats>) -> DeadLetterFile {
+        let [old, path] = files(data_dir, sink);
+        stats.dead_letter_bytes.set(size(&old) + size(&path));
+        DeadLetterFile { path, sink: sink.into(), max_bytes, stats, warned: false }
     }
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let (mut file, len) = match self.open.take() {
-            Some(open) => open,
-            None => open(&self.path)?,
-        };
-        let (mut file, len) = if len > 0 && len + lines.len() as u64 > self.max_bytes / 2 {
-            file.flush()?;
+        let data_dir = self.path.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+        let _locked = lock(data_dir)?;
+        let (mut file, len) = open(&self.path)?;
+        if len > 0 && len + lines.len() as u64 > self.max_bytes / 2 {
             self.rotate()?;
-            open(&self.path)?
-        } else {
-            (file, len)
-        };
+            (file, _) = open(&self.path)?;
+        }
         // A write that fails half-way leaves a torn line: the next opening cuts it off.
         file.write_all(lines)?;
         file.sync_data()?;
-        self.open = Some((file, len + lines.len() as u64));
+        self.stats.dead_letter_bytes.set(size(&old_of(&self.path)) + size(&self.path));
         Ok(())
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        let mut old = self.path.clone().into_os_string();
-        old.push(".1");
-        let discarded = count_lines(Path::new(&old))?;
+        let old = old_of(&self.path);
+        let discarded = count_lines(&old)?;
         fs::rename(&self.path, &old)?;
-        self.discarded.add(discarded);
+        self.stats.discarded_letters.add(discarded);
         if discarded > 0 && !std::mem::replace(&mut self.warned, true) {
             tracing::warn!(
                 sink = &*self.sink,
@@ -135,8 +161,27 @@ impl DeadLetterFile {
         out.extend_from_slice(if letter.record.is_empty() { b"null" } else { &letter.record });
         // A line feed in JSON can only be white space between its parts.
         out[start..].iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
+        match std::str::from_utf8(&letter.body) {
+            Ok("") => {}
+            Ok(text) => member("body", text, out),
+            Err(_) => {
+                let hex: String = letter.body.iter().map(|byte| format!("{byte:02x}")).collect();
+                member("body_hex", &hex, out);
+            }
+        }
         out.extend_from_slice(b"}\n");
     }
+}
+
+fn old_of(path: &Path) -> PathBuf {
+    let mut old = path.to_owned().into_os_string();
+    old.push(".1");
+    old.into()
+}
+
+/// The size of a file; 0 where it is not there.
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
 fn member(key: &str, text: &str, out: &mut Vec<u8>) {
@@ -148,9 +193,6 @@ fn member(key: &str, text: &str, out: &mut Vec<u8>) {
 /// Opens the file at its end, makes it where there is none, and cuts off a line that a crash left unfinished: its frame
 /// was not acknowledged, so it comes again.
 fn open(path: &Path) -> io::Result<(File, u64)> {
-    if let Some(dir) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    }
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     let len = file.metadata()?.len();
     let whole = end_of_last_line(&mut file, len)?;
@@ -210,6 +252,7 @@ mod tests {
             status: 400,
             reason: "bad \"field\"\nof it".into(),
             record: record.into(),
+            body: format!("{record}\n").into(),
         }
     }
 
@@ -220,19 +263,20 @@ mod tests {
     #[test]
     fn a_letter_is_a_line_of_json() {
         let dir = tempfile::tempdir().unwrap();
-        let mut file = DeadLetterFile::new(dir.path(), "es", 1 << 20);
+        let mut file = DeadLetterFile::new(dir.path(), "es", 1 << 20, Arc::default());
         let path = dir.path().join("dead-letters/es.ndjson");
         file.bury(&[letter(3, "{\"a\":\n1}"), letter(4, "")]).unwrap();
-        file.bury(&[Letter { reason: "é".repeat(2000), ..letter(5, "{}") }]).unwrap();
+        file.bury(&[Letter { reason: "é".repeat(2000), body: vec![0xff, 1], ..letter(5, "{}") }]).unwrap();
         let lines = lines(&path);
         assert_eq!(
             lines[0],
             json!({"time": "2026-10-02T08:15:30.123456789Z", "sink": "es", "destination": "logs-web",
                    "batch": "abababababababababababababababab", "index": 3, "status": 400,
-                   "reason": "bad \"field\"\nof it", "record": {"a": 1}})
+                   "reason": "bad \"field\"\nof it", "record": {"a": 1}, "body": "{\"a\":\n1}\n"})
         );
         assert_eq!(lines[1]["record"], Value::Null);
         assert_eq!(lines[2]["reason"].as_str().unwrap().len(), 1024);
+        assert_eq!(lines[2]["body_hex"], "ff01");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
     }
@@ -241,21 +285,21 @@ mod tests {
     fn a_torn_line_is_cut_off() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("dead-letters/es.ndjson");
-        DeadLetterFile::new(dir.path(), "es", 1 << 20).bury(&[letter(1, "{}")]).unwrap();
+        DeadLetterFile::new(dir.path(), "es", 1 << 20, Arc::default()).bury(&[letter(1, "{}")]).unwrap();
         let torn = format!("{{\"time\":\"{}", "x".repeat(10_000));
         OpenOptions::new().append(true).open(&path).unwrap().write_all(torn.as_bytes()).unwrap();
-        DeadLetterFile::new(dir.path(), "es", 1 << 20).bury(&[letter(2, "{}")]).unwrap();
+        DeadLetterFile::new(dir.path(), "es", 1 << 20, Arc::default()).bury(&[letter(2, "{}")]).unwrap();
         assert_eq!(lines(&path).iter().map(|l| l["index"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
 
         fs::write(&path, "no line at all").unwrap();
-        DeadLetterFile::new(dir.path(), "es", 1 << 20).bury(&[letter(3, "{}")]).unwrap();
+        DeadLetterFile::new(dir.path(), "es", 1 << 20, Arc::default()).bury(&[letter(3, "{}")]).unwrap();
         assert_eq!(lines(&path).len(), 1);
     }
 
     #[test]
     fn the_oldest_go_first_and_are_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let mut file = DeadLetterFile::new(dir.path(), "es", 2000);
+        let mut file = DeadLetterFile::new(dir.path(), "es", 2000, Arc::default());
         let path = dir.path().join("dead-letters/es.ndjson");
         let old = dir.path().join("dead-letters/es.ndjson.1");
         for index in 0..40 {
@@ -264,7 +308,7 @@ mod tests {
             assert!(bytes <= 2000, "{bytes}");
         }
         let kept: Vec<u64> = [lines(&old), lines(&path)].concat().iter().map(|l| l["index"].as_u64().unwrap()).collect();
-        assert_eq!(kept, (file.discarded().get()..40).collect::<Vec<_>>(), "the newest, in order, the rest counted");
+        assert_eq!(kept, (file.stats.discarded_letters.get()..40).collect::<Vec<_>>(), "the newest, in order, the rest counted");
         assert!(kept.len() > 4);
     }
 
@@ -272,7 +316,7 @@ mod tests {
     fn what_cannot_be_written_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("dead-letters"), "in the way").unwrap();
-        let mut file = DeadLetterFile::new(dir.path(), "es", 2000);
+        let mut file = DeadLetterFile::new(dir.path(), "es", 2000, Arc::default());
         assert!(file.bury(&[letter(0, "{}")]).is_err());
         fs::remove_file(dir.path().join("dead-letters")).unwrap();
         file.bury(&[letter(0, "{}")]).unwrap();

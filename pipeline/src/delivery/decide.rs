@@ -208,6 +208,11 @@ impl Decide {
         self.frames.is_empty() && self.queued.is_empty()
     }
 
+    /// How many sends are under way, and how many may be.
+    pub fn load(&self) -> (usize, usize) {
+        (self.sending, self.bound())
+    }
+
     /// Frame `seq` of `records` records was taken from the buffer; gives the piece that stands for all of it.
     pub fn taken(&mut self, seq: u64, records: u32, now: Nanos) -> PieceId {
         self.frames.insert(seq, Taken::default());

@@ -196,6 +196,9 @@ impl<B: Buffer> AtWork<B> {
             }
         }
         self.plain = None;
+        let (sending, limit) = self.decide.load();
+        self.queue.stats().sending.set(sending as u64);
+        self.queue.stats().send_limit.set(limit as u64);
     }
 
     fn send(&mut self, piece: PieceId, again: bool) {
@@ -225,6 +228,11 @@ impl<B: Buffer> AtWork<B> {
             Some(Err(TransportError(reason))) => Outcome::Failed { reason },
             Some(Ok(response)) => Outcome::Answered { retry_after: response.retry_after, verdict: self.judge(piece, response) },
         };
+        let is_failure = match &outcome {
+            Outcome::Failed { .. } | Outcome::TimedOut => true,
+            Outcome::Answered { verdict, .. } => matches!(verdict, Verdict::Retry { .. } | Verdict::Pause { .. }),
+        };
+        self.queue.stats().failures.add(is_failure.into());
         self.decide.answered(piece, outcome, self.now());
     }
 
@@ -294,17 +302,23 @@ impl<B: Buffer> AtWork<B> {
         // Where the body cannot be read back (see `judge`) the letters say so without it.
         let _ = self.unpack(piece);
         let Some(of) = self.pieces.get(&piece) else { return Vec::new() };
-        let body = self.plain.as_ref().map(|(_, body)| body);
-        let letter = |rejection: &Rejection| Letter {
+        let records: Vec<u32> = rejected.iter().map(|rejection| rejection.record).collect();
+        let mut bodies = Vec::with_capacity(records.len());
+        match &self.plain {
+            Some((_, body)) => single_out(&*self.sink, body, &records, &mut bodies),
+            None => bodies.resize(records.len(), Vec::new()),
+        }
+        let letter = |(rejection, body): (&Rejection, Vec<u8>)| Letter {
             unix_nanos: self.clock.unix_nanos(),
             batch: of.whole,
             index: of.in_frame(rejection.record),
             destination: of.frame.header().destination.clone(),
             status: rejection.status,
             reason: rejection.reason.clone(),
-            record: body.map(|body| self.sink.show(body, rejection.record)).unwrap_or_default(),
+            record: if body.is_empty() { Vec::new() } else { self.sink.show(&body, 0) },
+            body,
         };
-        rejected.iter().map(letter).collect()
+        rejected.iter().zip(bodies).map(letter).collect()
     }
 
     fn acknowledge(&mut self, seq: u64, account: Account) {
@@ -317,6 +331,11 @@ impl<B: Buffer> AtWork<B> {
 
     fn report(&self, change: Change) {
         let sink = &*self.name;
+        self.queue.stats().standing.set(match change {
+            Change::Recovered { .. } => 0,
+            Change::Failing { .. } => 1,
+            Change::Paused { .. } => 2,
+        });
         match change {
             Change::Failing { reason } => tracing::warn!(sink, reason, "delivery is failing and goes on trying"),
             Change::Paused { reason } => {
@@ -335,6 +354,21 @@ impl<B: Buffer> AtWork<B> {
             self.queue.put_back(*seq);
         }
         Ended { drained: back.is_empty() && self.queue.is_empty(), put_back: back.len() }
+    }
+}
+
+/// Each of `records` of `body` as a body of its own. By halves: a cut reads the whole body, and a body has thousands of records.
+fn single_out(sink: &dyn Sink, body: &[u8], records: &[u32], out: &mut Vec<Vec<u8>>) {
+    match records {
+        [] => {}
+        [one] => out.push(sink.cut(body, &[*one])),
+        _ => {
+            let half = sink.cut(body, records);
+            let places: Vec<u32> = (0..records.len() as u32).collect();
+            let (left, right) = places.split_at(places.len() / 2);
+            single_out(sink, &half, left, out);
+            single_out(sink, &half, right, out);
+        }
     }
 }
 

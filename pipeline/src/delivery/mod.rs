@@ -17,7 +17,8 @@ pub mod decide;
 pub mod driver;
 pub mod health;
 pub mod limit;
+pub mod replay;
 
-pub use dead_letters::{Bury, DeadLetterFile};
+pub use dead_letters::{Bury, DeadLetterFile, Discard};
 pub use decide::Options;
 pub use driver::{Control, Delivery, Ended, Signal, control};

@@ -178,6 +178,11 @@ impl SimFs {
         self.lock().syncs
     }
 
+    /// Whether the process died: see [`Fault::killed`].
+    pub fn is_dead(&self) -> bool {
+        self.lock().fault.is_some_and(|fault| (u64::MAX / 2..u64::MAX).contains(&fault.count))
+    }
+
     /// How many bytes of files were read so far.
     pub fn read_bytes(&self) -> u64 {
         self.lock().read_bytes

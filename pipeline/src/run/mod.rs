@@ -82,6 +82,15 @@ impl Worker {
         worked
     }
 
+    /// One round of the loop, for a simulation that is thread and clock in one; `ending` freezes what is open. Says whether
+    /// something was read.
+    #[cfg(test)]
+    pub(crate) fn round(&mut self, chunk: &mut Chunk, now: Nanos, ending: bool) -> bool {
+        let worked = !ending && self.turn(chunk, now, &mut Report::default());
+        self.freeze_due(now, ending);
+        worked
+    }
+
     fn freeze_due(&mut self, now: Nanos, ended: bool) {
         for outlet in &mut self.outlets {
             outlet.freeze_if_due(now, ended);

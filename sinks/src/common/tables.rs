@@ -80,9 +80,10 @@ impl BufferConfig {
 #[derive(Clone, Debug, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchConfig {
-    /// The most bytes of one request before compression.
+    /// A request is sent when it holds this many bytes before compression. It may hold up to one chunk (256 KiB as read) more:
+    /// chunks are not cut.
     pub max_bytes: Option<ByteSize>,
-    /// The most records of one request.
+    /// A request is sent when it holds this many records, or with its last chunk more.
     pub max_events: Option<u32>,
     /// How long the first record waits for others, in seconds.
     pub timeout_secs: Option<f64>,

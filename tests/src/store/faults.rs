@@ -23,6 +23,10 @@ pub enum Fault {
     Stall(Duration),
     /// Everything is stored, and the answer is half of what it should be.
     TruncatedAnswer,
+    /// The connection is closed after the first piece of the request's body.
+    HalfRead,
+    /// 413 for the whole request, whatever its size.
+    TooLarge,
 }
 
 /// What a store does wrong. The default is nothing.

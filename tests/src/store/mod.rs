@@ -207,16 +207,21 @@ async fn answer_bulk(request: Request<Incoming>, index: Option<String>, shared: 
     let filter = bulk::Filter::from_query(request.uri().query().unwrap_or_default());
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
+    let fault = shared.state().mood.next_fault();
+    if fault == Some(Fault::HalfRead) {
+        let _ = request.into_body().frame().await;
+        return Err(Closed);
+    }
     let Ok(body) = Limited::new(request.into_body(), MAX_WIRE_BYTES).collect().await else { return Err(Closed) };
     let body = body.to_bytes();
 
-    let fault = shared.state().mood.next_fault();
     match fault {
         Some(Fault::CloseBefore) => return Err(Closed),
         Some(Fault::TooMany { retry_after_s }) => return Ok(refuse_for_now(StatusCode::TOO_MANY_REQUESTS, retry_after_s)),
         Some(Fault::Unavailable) => return Ok(refuse_for_now(StatusCode::SERVICE_UNAVAILABLE, None)),
         Some(Fault::Stall(time)) => tokio::time::sleep(time).await,
-        Some(Fault::CloseAfter | Fault::TruncatedAnswer) | None => {}
+        Some(Fault::TooLarge) => return Ok(refuse_for_now(StatusCode::PAYLOAD_TOO_LARGE, None)),
+        Some(Fault::CloseAfter | Fault::TruncatedAnswer | Fault::HalfRead) | None => {}
     }
     if !content_type.starts_with("application/x-ndjson") && !content_type.starts_with("application/json") {
         return Ok(json(

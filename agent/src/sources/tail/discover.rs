@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use skidder_pipeline::shared::Shared;
 
+use super::super::framing::Format;
 use super::super::identity::{ContainerRun, Facts};
 use super::nanos;
 use super::open::Refusal;
@@ -28,8 +29,18 @@ pub(crate) trait Discover: Send {
         let _ = unit;
     }
 
-    /// What is the same for all records of a file, and the container's run that wrote it.
-    fn describe(&self, entry: &Entry) -> (Arc<Shared>, Option<ContainerRun>);
+    /// What is the same for all records of a file.
+    fn describe(&self, entry: &Entry) -> Origin;
+}
+
+/// Where a file's records come from.
+pub(crate) struct Origin {
+    /// The fields that they share.
+    pub shared: Arc<Shared>,
+    /// The container's run that wrote it, where that is known.
+    pub run: Option<ContainerRun>,
+    /// How its lines are framed, where the place where it lies says so.
+    pub format: Option<Format>,
 }
 
 /// What a scan found.
@@ -42,13 +53,15 @@ pub(crate) struct Listing {
     /// Units that are there no more.
     pub gone: Vec<PathBuf>,
     /// Paths that are not read, with why, to be reported once each.
-    pub refused: Vec<(PathBuf, String)>,
+    pub refused: Vec<(PathBuf, Refusal)>,
 }
 
 /// One file of a unit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Entry {
     pub path: PathBuf,
+    /// Where it lies, relative to the other root that `path` is a link into.
+    pub target: Option<PathBuf>,
     pub place: Place,
     pub dev: u64,
     pub ino: u64,
@@ -63,7 +76,8 @@ impl Entry {
     /// The entry of a file that a listing found.
     pub(crate) fn new(path: PathBuf, place: Place, metadata: &std::fs::Metadata) -> Entry {
         let modified = nanos(metadata.mtime(), metadata.mtime_nsec());
-        Entry { path, place, dev: metadata.dev(), ino: metadata.ino(), size: metadata.size(), modified, compressed: false }
+        let (dev, ino, size) = (metadata.dev(), metadata.ino(), metadata.size());
+        Entry { path, target: None, place, dev, ino, size, modified, compressed: false }
     }
 }
 

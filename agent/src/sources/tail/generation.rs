@@ -15,7 +15,8 @@ use skidder_pipeline::shared::Shared;
 use skidder_pipeline::source::{Chunk, SinkSet};
 
 use super::super::assemble::{Block, assemble, constants};
-use super::super::framing::Framing;
+use super::super::claims::Claim;
+use super::super::framing::{Format, Framing};
 use super::super::identity::{ContainerRun, Facts, Text, marker_before};
 use super::super::join::Joiner;
 use super::Env;
@@ -47,6 +48,8 @@ pub(super) enum Step {
 /// One generation.
 pub(super) struct Generation {
     content: Content,
+    /// That it is this source's.
+    claim: Claim,
     /// Where it was met, for messages.
     pub path: PathBuf,
     pub place: Place,
@@ -56,6 +59,8 @@ pub(super) struct Generation {
     /// The container's run that wrote it, where that is known.
     pub run: Option<ContainerRun>,
     pub shared: Arc<Shared>,
+    /// How its lines are framed, where that is not the source's to say.
+    pub format: Option<Format>,
     known: Option<Known>,
     /// Keys of contents that this file had before.
     former: Vec<FileKey>,
@@ -80,15 +85,17 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    pub(super) fn new(content: Content, facts: Facts, path: PathBuf, place: Place, shared: Arc<Shared>, now: Nanos) -> Generation {
+    pub(super) fn new(content: Content, facts: Facts, path: PathBuf, place: Place, shared: Arc<Shared>, claim: Claim, now: Nanos) -> Generation {
         Generation {
             content,
+            claim,
             path,
             place,
             facts,
             compressed: None,
             run: None,
             shared,
+            format: None,
             known: None,
             former: Vec::new(),
             cursor: 0,

@@ -25,17 +25,6 @@ impl HeldBy {
         }
         (needs, edge)
     }
-
-    /// The first offset that one of `sinks` does not hold.
-    pub(super) fn low_mark(&self, sinks: SinkSet) -> u64 {
-        let mut mark = 0;
-        loop {
-            match self.at(mark, sinks) {
-                (needs, Some(edge)) if needs.is_empty() => mark = edge,
-                _ => return mark,
-            }
-        }
-    }
 }
 
 /// What all of `sets` hold.
@@ -74,9 +63,6 @@ mod tests {
         let sinks = SinkSet::first(2);
         let seen: Vec<_> = [0, 5, 10, 20, 25, 30].map(|at| (by.at(at, sinks).0.0, by.at(at, sinks).1)).into();
         assert_eq!(seen, [(0, Some(5)), (2, Some(10)), (3, Some(20)), (0, Some(25)), (2, Some(30)), (3, None)]);
-        assert_eq!(by.low_mark(sinks), 5);
-        assert_eq!(by.low_mark(SinkSet::only(0)), 10);
-        assert_eq!(by.low_mark(SinkSet::first(3)), 0);
     }
 
     #[test]

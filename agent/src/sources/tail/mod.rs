@@ -25,9 +25,10 @@ use skidder_pipeline::source::{Chunk, Held, Read, SinkSet, Source};
 use skidder_pipeline::stats::SourceStats;
 
 use super::assemble::Rules;
+use super::claims::Claims;
 use super::framing::Format;
 use super::identity::{Facts, Registry};
-pub(crate) use discover::{Age, Discover, Entry, Listing, Place};
+pub(crate) use discover::{Age, Discover, Entry, Listing, Origin, Place};
 use generation::{Compressed, Content, Generation, Memory};
 use open::Refusal;
 use stream::{Stream, Turn};
@@ -59,6 +60,7 @@ pub(crate) struct Env {
     pub sinks: SinkSet,
     pub new_sinks: SinkSet,
     pub held: Arc<dyn Held>,
+    pub claims: Arc<Claims>,
     pub stats: Arc<SourceStats>,
     pub clock: Arc<dyn Clock>,
     pub registry: Option<Arc<Mutex<Registry>>>,
@@ -78,6 +80,7 @@ impl Env {
             sinks,
             new_sinks: SinkSet::default(),
             held: self.held.clone(),
+            claims: self.claims.clone(),
             stats: if takes_over { self.stats.clone() } else { Arc::default() },
             clock: self.clock.clone(),
             registry: self.registry.clone(),
@@ -333,12 +336,19 @@ impl Tailer {
     /// Opens what a listing found. Where the path leads nowhere by now, or to another file, it is gone: the next listing will
     /// say where to.
     fn open(&mut self, entry: &Entry, now: Nanos) -> Result<Generation, Refusal> {
+        let claim = match self.env.claims.claim(&self.env.name, (entry.dev, entry.ino)) {
+            Ok(claim) => claim,
+            Err(other) => {
+                self.warn(entry.path.clone(), &Refusal::Taken(other.clone()));
+                return Err(Refusal::Taken(other));
+            }
+        };
         let (file, facts) = match self.discover.open(entry) {
             Ok((_, facts)) if (facts.dev, facts.ino) != (entry.dev, entry.ino) => return Err(Refusal::Gone),
             Ok(opened) => opened,
             Err(refusal) => {
                 if !matches!(refusal, Refusal::Gone) {
-                    self.warn(entry.path.clone(), &refusal.to_string());
+                    self.warn(entry.path.clone(), &refusal);
                 }
                 return Err(refusal);
             }
@@ -347,7 +357,7 @@ impl Tailer {
         if !entry.compressed {
             self.warned.remove(&entry.path);
         }
-        let (shared, run) = self.discover.describe(entry);
+        let origin = self.discover.describe(entry);
         let (content, facts) = if entry.compressed {
             let compressed = Compressed::new(Arc::new(file));
             let size = compressed.stated_size().unwrap_or(0);
@@ -355,8 +365,9 @@ impl Tailer {
         } else {
             (Content::Plain(file), facts)
         };
-        let mut generation = Generation::new(content, facts, entry.path.clone(), entry.place.clone(), shared, now);
-        (generation.run, generation.compressed) = (run, entry.compressed.then(|| entry.clone()));
+        let mut generation = Generation::new(content, facts, entry.path.clone(), entry.place.clone(), origin.shared, claim, now);
+        (generation.run, generation.format) = (origin.run, origin.format);
+        generation.compressed = entry.compressed.then(|| entry.clone());
         if let Some(memory) = self.closed.remove(&(facts.dev, facts.ino)) {
             generation.resume(&memory);
         } else if self.settings.from_end && !self.scanned {
@@ -372,7 +383,7 @@ impl Tailer {
         let identified = generation.identify(&self.env, true);
         generation.release();
         if !matches!(identified, Ok(true)) {
-            let why = identified.map_or_else(|error| error.to_string(), |_| "it is compressed, and no text can be got out of it".into());
+            let why = identified.map_or_else(Refusal::Io, |_| Refusal::Unfit("it is compressed, and no text can be got out of it"));
             self.warn(entry.path.clone(), &why);
             return Found::Nothing;
         }
@@ -406,12 +417,12 @@ impl Tailer {
         self.closed.insert(inode, memory);
     }
 
-    fn warn(&mut self, path: PathBuf, why: &str) {
+    fn warn(&mut self, path: PathBuf, why: &Refusal) {
         if self.warned.len() >= MAX_WARNED || self.warned.contains(&path) {
             return;
         }
         tracing::warn!(source = %self.env.name, path = %path.display(), "a log is not read: {why}");
-        self.env.stats.failed_files.add(1);
+        why.count(&self.env.stats);
         self.warned.insert(path);
     }
 

@@ -16,7 +16,7 @@ use skidder_pipeline::source::SinkSet;
 
 use super::*;
 use crate::sources::testing::{Fake, context, show};
-use crate::sources::{SourceConfig, SourceContext};
+use crate::sources::{Claims, SourceConfig, SourceContext};
 
 /// A record as a test sees it: where it is from, and in short what it says.
 pub(super) type Seen = (FileKey, u64, String);
@@ -32,7 +32,9 @@ pub(super) struct Got {
 /// A directory, sinks, and a source that is read at times that the test says.
 pub(super) struct Rig {
     pub dir: tempfile::TempDir,
+    pub name: &'static str,
     pub held: Arc<Fake>,
+    pub claims: Arc<Claims>,
     pub stats: Arc<SourceStats>,
     pub now: Nanos,
     pub sinks: SinkSet,
@@ -47,7 +49,9 @@ impl Rig {
     pub fn new() -> Rig {
         Rig {
             dir: tempfile::tempdir().unwrap(),
+            name: "test",
             held: Arc::default(),
+            claims: Arc::default(),
             stats: Arc::default(),
             now: Nanos(0).after(Duration::from_secs(3_600)),
             sinks: SinkSet::first(1),
@@ -75,9 +79,11 @@ impl Rig {
 
     pub fn context(&self) -> SourceContext {
         SourceContext {
+            name: self.name.into(),
             sinks: self.sinks,
             new_sinks: self.new_sinks,
             held: self.held.clone(),
+            claims: self.claims.clone(),
             stats: self.stats.clone(),
             once: self.once,
             ..context(self.dir.path())

@@ -3,6 +3,7 @@
 mod bench;
 mod checks;
 mod scale;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -30,6 +31,8 @@ enum Verb {
     Kubelet(KubeletOptions),
     /// Measures the release build on one core over generated logs, next to a plain pass over the same files.
     Bench(bench::Options),
+    /// Kills the agent again and again over growing logs and misbehaving stores, and accounts for every record.
+    Torture(torture::Options),
 }
 
 /// Options of `kubelet`.
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Verb::Gen => checks::generate(),
         Verb::Kubelet(options) => kubelet(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Torture(options) => torture::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,6 +6,7 @@ use skidder_pipeline::edge::Nanos;
 use skidder_pipeline::position::{FileKey, Held, Range, RangeSet};
 use skidder_pipeline::source::SinkSet;
 
+use super::super::super::claims::Claim;
 use super::super::super::framing::{Framing, first_line};
 use super::super::super::identity::{MAX_HEAD_BYTES, Text, marker_before, still_holds};
 use super::super::Env;
@@ -20,10 +21,12 @@ pub(super) struct Known {
 }
 
 /// What a generation that was closed is remembered by, to go on where it stood should it be opened again.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(in super::super) struct Memory {
     pub size: u64,
     pub modified: i64,
+    /// As long as it is remembered, no other source reads it.
+    _claim: Claim,
     key: FileKey,
     cursor: u64,
     marker: Option<u64>,
@@ -46,8 +49,9 @@ impl Generation {
     /// The same file held open once more, to be read by `env`'s sinks from where they stand.
     pub(in super::super) fn fork(&self, env: &Env) -> io::Result<Generation> {
         let content = self.content.try_clone()?;
-        let mut fork = Generation::new(content, self.facts, self.path.clone(), self.place.clone(), self.shared.clone(), self.grown);
-        (fork.run, fork.former, fork.unlisted) = (self.run.clone(), self.former.clone(), self.unlisted);
+        let (path, place, shared) = (self.path.clone(), self.place.clone(), self.shared.clone());
+        let mut fork = Generation::new(content, self.facts, path, place, shared, self.claim.clone(), self.grown);
+        (fork.run, fork.format, fork.former, fork.unlisted) = (self.run.clone(), self.format, self.former.clone(), self.unlisted);
         fork.compressed = self.compressed.clone();
         match &self.known {
             Some(known) => {
@@ -64,7 +68,15 @@ impl Generation {
         let known = self.known.as_ref()?;
         let on_disk = (self.facts.size, self.facts.modified);
         let (size, modified) = self.compressed.as_ref().map_or(on_disk, |entry| (entry.size, entry.modified));
-        Some(Memory { size, modified, key: known.key, cursor: self.cursor, marker: self.marker, framing: known.framing })
+        Some(Memory {
+            size,
+            modified,
+            _claim: self.claim.clone(),
+            key: known.key,
+            cursor: self.cursor,
+            marker: self.marker,
+            framing: known.framing,
+        })
     }
 
     /// Finds out who the file is and where to begin. Says whether that is known: not before its first line is complete.
@@ -100,7 +112,7 @@ impl Generation {
             None => env.identify(&self.facts, &self.path, &head, fits)?,
         };
         let held = self.begin(env, key)?;
-        self.known = Some(Known { key, held, framing: env.format.decide(first) });
+        self.known = Some(Known { key, held, framing: self.format.unwrap_or(env.format).decide(first) });
         Ok(true)
     }
 
@@ -132,7 +144,8 @@ impl Generation {
             self.announcements.push((sinks, set.stretches().iter().map(range).collect()));
             by.add(sinks, set);
         }
-        self.cursor = by.low_mark(env.sinks);
+        // What all hold is skipped when it is met, but for a record that is open then: see `try_step`.
+        self.cursor = 0;
         Ok(by)
     }
 

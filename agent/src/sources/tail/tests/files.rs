@@ -169,7 +169,8 @@ fn what_is_no_regular_file_is_refused_once() {
     std::os::unix::fs::symlink(rig.path("real"), rig.path("link.log")).unwrap();
     rig.start(LOGS);
     assert_eq!(rig.pass(25), ["through a link"]);
-    assert_eq!(rig.stats.failed_files.get(), 3);
+    assert_eq!(rig.stats.refused_files.not_regular.get(), 2, "a directory and a FIFO");
+    assert_eq!(rig.stats.failed_files.get(), 1, "a link that leads nowhere");
     rig.start(&format!("{LOGS}follow_symlinks = false"));
     assert_eq!(rig.pass(1), Vec::<String>::new());
 }
@@ -311,4 +312,24 @@ fn an_unreadable_file_is_reported_once_and_read_when_it_can_be() {
     assert_eq!(rig.stats.failed_files.get(), 1);
     fs::set_permissions(rig.path("a.log"), fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(rig.pass(15), ["1"]);
+}
+
+#[test]
+fn a_file_that_another_source_reads_is_refused() {
+    let mut rig = Rig::new();
+    rig.append("a.log", "1\n");
+    std::os::unix::fs::symlink(rig.path("a.log"), rig.path("link.txt")).unwrap();
+    rig.start(LOGS);
+    assert_eq!(rig.pass(1), ["1"]);
+    let mut other = Rig::new();
+    (other.name, other.claims) = ("other", rig.claims.clone());
+    other.start(&format!("type = \"file\"\ninclude = [{:?}]", rig.path("*.txt")));
+    assert_eq!(other.pass(25), Vec::<String>::new());
+    assert_eq!(other.stats.refused_files.overlap.get(), 1, "reported once");
+    // Another reader of the same source is no other source, and the last one lets go.
+    let fork = rig.tailer.as_ref().unwrap().fork(SinkSet::first(1));
+    rig.tailer = None;
+    assert_eq!(other.pass(12), Vec::<String>::new());
+    drop(fork);
+    assert_eq!(other.pass(12), ["1"]);
 }

@@ -268,9 +268,12 @@ fn nothing_outside_the_root_is_ever_read() {
     fs::create_dir(rig.path("outside/app")).unwrap();
     fs::copy(&canary, rig.path("outside/app/0.log")).unwrap();
     std::os::unix::fs::symlink(rig.path("outside"), rig.path("pods/a_b_c")).unwrap();
+    // A second name for a file that only root may read would do the same.
+    fs::hard_link(&canary, dir.join("app/5.log")).unwrap();
     rig.start(PODS);
     assert_eq!(rig.pass(25), ["stdout:fine"]);
-    assert_eq!(rig.stats.failed_files.get(), 4, "each trick with a log's name is counted once");
+    let refused: Vec<u64> = rig.stats.refused_files.by_reason().iter().map(|(_, count)| count.get()).collect();
+    assert_eq!(refused, [2, 2, 0, 1, 0], "each trick with a log's name is counted once");
     // A link put in the place of a log that is read.
     fs::remove_file(rig.path(LOG)).unwrap();
     std::os::unix::fs::symlink(&canary, rig.path(LOG)).unwrap();
@@ -299,4 +302,54 @@ fn a_root_that_comes_later_is_read() {
     fs::rename(rig.path("pods"), rig.path("old")).unwrap();
     rig.append(LOG, cri_first(2, "y"));
     assert_eq!(rig.pass(12), ["stdout:y"]);
+}
+
+#[test]
+fn links_of_docker_are_followed_into_its_own_root_and_nowhere_else() {
+    let mut rig = Rig::new();
+    let canary = canary(rig.dir.path());
+    let line = |text: &str| format!("{{\"log\":\"{text}\\n\",\"stream\":\"stdout\",\"time\":\"2026-03-10T15:48:15.2Z\"}}\n");
+    let link = |rig: &Rig, target: &Path, name: &str| {
+        fs::create_dir_all(rig.path(name).parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(target, rig.path(name)).unwrap();
+    };
+    rig.append("docker/1a/1a-json.log", line("two"));
+    rig.append("docker/1a/1a-json.log.1", line("one"));
+    link(&rig, &rig.path("docker/1a/1a-json.log"), LOG);
+    // Out of docker's root, by the root itself, by a way through it, and by a second link in it.
+    link(&rig, &canary, "pods/a_b_c/app/0.log");
+    link(&rig, &rig.path("docker/../canary"), "pods/a_b_c/app/1.log");
+    link(&rig, Path::new("../../../canary"), "pods/a_b_c/app/2.log");
+    link(&rig, &rig.path("docker/2b/2b-json.log"), "pods/a_b_c/app/3.log");
+    link(&rig, &canary, "docker/2b/2b-json.log");
+    rig.start(PODS);
+    assert_eq!(rig.pass(1), Vec::<String>::new());
+    assert_eq!(rig.stats.refused_files.link.get(), 5, "without a root of docker's no link is followed");
+    let config = format!("{PODS}docker_root = {:?}", rig.path("docker"));
+    rig.stats = Arc::default();
+    rig.start(&config);
+    assert_eq!(rig.pass(1), ["stdout:one", "stdout:two"]);
+    assert_eq!(rig.stats.refused_files.link.get(), 4);
+    // Docker rotates: nothing changes below the root of pods.
+    rig.append("docker/1a/1a-json.log", line("three"));
+    rig.rename("docker/1a/1a-json.log", "docker/1a/1a-json.log.1");
+    rig.append("docker/1a/1a-json.log", line("four"));
+    assert_eq!(rig.pass(4), ["stdout:three", "stdout:four"]);
+    rig.start(&config);
+    assert_eq!(rig.pass(4), Vec::<String>::new());
+}
+
+#[test]
+fn a_held_beginning_ends_a_record_that_is_open_from_the_generation_before() {
+    let mut rig = Rig::new();
+    let lines = |lines: &[&str]| lines.iter().map(|line| cri("stdout", "F", line)).collect::<String>();
+    rig.append(&format!("{LOG}.20260310-154815"), cri_first(1, "first"));
+    rig.append(LOG, cri_first(2, "first") + &lines(&["n", "n"]));
+    let config = format!("{PODS}multiline = {{ mode = \"halt_before\", condition_pattern = \"^[a-m]\", max_lines = 2, timeout_ms = 600 }}");
+    rig.start(&config);
+    let chunks = rig.drain();
+    let held = chunks.iter().find(|got| got.records.iter().any(|(_, _, text)| text == "stdout:first\nn")).unwrap();
+    rig.held.hold(held.needs, &held.covers);
+    rig.start(&config);
+    assert_eq!(rig.pass(4), ["stdout:first", "stdout:n"], "the last line is not joined to the first record");
 }

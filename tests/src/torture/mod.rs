@@ -1,0 +1,353 @@
+//! The torture rig: the real agent over growing logs and misbehaving stores, killed again and again, and an account of every
+//! record at the end.
+//!
+//! Sixteen pods log numbered records, partial lines and torn writes included. The agent ships them to every [`Target`]. Its
+//! lives end by SIGKILL after an exponentially distributed time (mean 1.5 s, 20 ms at least, so that many die while they
+//! recover), some by SIGTERM, and in some it stands still for a while (SIGSTOP). Stores answer 429 and 503, take all and
+//! close the connection, read half a request, send half an answer, stall beyond the time-out, find requests too large, and
+//! are gone for seconds. Then the faults end, the agent catches up, a fresh record is timed, and the [`Ledger`] says whether
+//! each record is at each target once.
+//!
+//! [`Profile::Damage`] also flips bits and cuts tails in the state between two lives; since every source is still there,
+//! nothing may be lost by that either. [`Profile::SmallDisk`] puts the state on a file system of a few MiB that fills.
+
+mod damage;
+pub mod target;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::agent::{self, Agent, DEADLINE};
+use crate::chance::Chance;
+use crate::generate::{Fleet, Log};
+use crate::ledger::Ledger;
+use crate::measure::peak_rss;
+use crate::site::Site;
+use target::{Elasticsearch, Files, Outages, Target};
+
+/// How many streams log.
+const PODS: usize = 16;
+/// How far the logs may be ahead of the slowest target, in records: something to ship at any time.
+const AHEAD: u64 = 60_000;
+/// The mean time between a start and its kill.
+const MEAN_LIFE: Duration = Duration::from_millis(1_500);
+/// The shortest: the agent has hardly opened its buffers by then.
+const MIN_LIFE: Duration = Duration::from_millis(20);
+/// How long the agent may take to bring out everything once nothing goes wrong any more.
+const DRAIN_LIMIT: Duration = Duration::from_secs(300);
+/// How long a fresh record may take at the end.
+const FRESH_LIMIT: Duration = Duration::from_secs(5);
+/// The size of the small disk, in MiB: less than the buffers may take.
+const SMALL_DISK_MIB: u32 = 12;
+
+/// What is done to the agent beside killing it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Profile {
+    /// Nothing.
+    Kills,
+    /// Its state is damaged between lives.
+    Damage,
+    /// Its state lies on a small disk.
+    SmallDisk,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Of everything that chance decides here.
+    pub seed: u64,
+    /// How often it is killed.
+    pub kills: u32,
+    /// How many records are written in all.
+    pub records: u64,
+    /// What else.
+    pub profile: Profile,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Lives that ended by SIGKILL.
+    pub kills: u32,
+    /// By SIGTERM.
+    pub stops: u32,
+    /// Times that it stood still.
+    pub pauses: u32,
+    /// Damage done.
+    pub damages: u32,
+    /// Records written.
+    pub records: u64,
+    /// The most memory that a life had resident, in bytes.
+    pub peak_rss_bytes: u64,
+    /// How long a fresh record took at the end.
+    pub fresh: Duration,
+    /// How long all of it took.
+    pub took: Duration,
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Figures { kills, stops, pauses, damages, records, peak_rss_bytes, fresh, took } = self;
+        let mib = *peak_rss_bytes as f64 / f64::from(1 << 20);
+        write!(f, "{records} records, {kills} kills, {stops} stops, {pauses} pauses, {damages} damages in {:.0} s: ", took.as_secs_f64())?;
+        write!(f, "0 lost, 0 twice; a fresh record took {} ms; peak RSS {mib:.1} MiB", fresh.as_millis())
+    }
+}
+
+/// Runs the rig.
+///
+/// # Errors
+/// What was lost, twice, changed or foreign, or did not work, with the seed.
+pub fn run(options: Options) -> Result<Figures, String> {
+    agent::binary()?;
+    Rig::new(options)?.run().map_err(|error| format!("seed {} (SKIDDER_SEED={0} repeats it): {error}", options.seed))
+}
+
+struct Rig {
+    options: Options,
+    /// Before the site, which cannot be removed while it is mounted.
+    _disk: Option<Mounted>,
+    site: Site,
+    targets: Vec<Box<dyn Target>>,
+    figures: Figures,
+}
+
+impl Rig {
+    fn new(options: Options) -> Result<Rig, String> {
+        let site = Site::new("").map_err(|error| error.to_string())?;
+        let mut targets: Vec<Box<dyn Target>> = vec![Box::new(Elasticsearch::start()?)];
+        // A file cannot tell a repeat, and what damage or a full disk does to the positions is to send again.
+        if options.profile == Profile::Kills {
+            targets.push(Box::new(Files::below(site.path("out"))));
+        }
+        std::fs::write(site.path("pipeline.toml"), config(&targets)).map_err(|error| error.to_string())?;
+        let disk = match options.profile {
+            Profile::SmallDisk => Some(Mounted::small(site.path("state"))?),
+            Profile::Kills | Profile::Damage => None,
+        };
+        Ok(Rig { options, _disk: disk, site, targets, figures: Figures::default() })
+    }
+
+    fn run(mut self) -> Result<Figures, String> {
+        let Options { seed, kills, records, .. } = self.options;
+        let begin = Instant::now();
+        let fleet = Fleet::new(seed, PODS).split_per_mille(20);
+        let share = records.div_ceil(PODS as u64);
+        let logs: Result<Vec<Log>, _> = (0..PODS).map(|pod| Log::create(&fleet, &self.site.path("pods"), pod)).collect();
+        let mut logs = logs.map_err(|error| error.to_string())?;
+        self.targets.iter().for_each(|target| target.misbehave(Some(seed)));
+        let progress = Progress::default();
+        let Rig { site, targets, figures, options, .. } = &mut self;
+        let (lived, wrote) = thread::scope(|scope| {
+            let writer = scope.spawn(|| write(&mut logs, share, targets, &progress, seed));
+            let lived = (0..kills).try_for_each(|round| {
+                progress.allowed.store(records * (u64::from(round) + 1) / u64::from(kills), Ordering::Relaxed);
+                live_once(site, options, round, figures)
+            });
+            progress.done.store(true, Ordering::Relaxed);
+            (lived, writer.join().unwrap_or_else(|_| Err("the writer panicked".to_owned())))
+        });
+        lived?;
+        wrote?;
+        self.targets.iter().for_each(|target| {
+            target.misbehave(None);
+            target.set_down(false);
+        });
+        self.figures.fresh = self.drain(&mut logs[0], share * PODS as u64)?;
+        self.figures.records = share * PODS as u64 + 1;
+        self.account(&fleet, share)?;
+        self.figures.took = begin.elapsed();
+        Ok(self.figures)
+    }
+
+    /// Lets one undisturbed life bring out everything, then one more record: how long that one took.
+    fn drain(&self, log: &mut Log<'_>, records: u64) -> Result<Duration, String> {
+        let agent = self.site.start()?;
+        let store = &self.targets[0];
+        let begin = Instant::now();
+        let (mut last, mut since) = (0, Instant::now());
+        while store.arrived() < records || since.elapsed() < Duration::from_secs(1) {
+            let now = self.targets.iter().map(|target| target.arrived()).sum();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            // A frame that was damaged is read again by the next life.
+            let gives_up = self.options.profile == Profile::Damage && since.elapsed() > Duration::from_secs(10);
+            if gives_up {
+                break;
+            }
+            if begin.elapsed() > DRAIN_LIMIT {
+                let ended = agent.kill()?;
+                return Err(format!("{} of {records} arrived in {DRAIN_LIMIT:?}; {ended}", store.arrived()));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        let (begin, before) = (Instant::now(), store.arrived());
+        log.append(1).and_then(|()| log.flush()).map_err(|error| error.to_string())?;
+        while store.arrived() == before && begin.elapsed() < FRESH_LIMIT {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let fresh = begin.elapsed();
+        agent.signal(Signal::TERM).map_err(|error| error.to_string())?;
+        let ended = agent.wait(DEADLINE)?.expect_success()?;
+        if fresh >= FRESH_LIMIT {
+            return Err(format!("a fresh record did not arrive within {FRESH_LIMIT:?}; {ended}"));
+        }
+        self.site.once()?;
+        Ok(fresh)
+    }
+
+    fn account(&self, fleet: &Fleet, share: u64) -> Result<(), String> {
+        let mut expected = vec![share; PODS];
+        expected[0] += 1;
+        let mut wrong = Vec::new();
+        for target in &self.targets {
+            let mut ledger = Ledger::new(fleet, &expected);
+            target.records(&mut |record| ledger.enter(record))?;
+            let faults = ledger.close();
+            let complaints = target.complaints();
+            if !faults.is_none() || complaints.is_some() {
+                wrong.push(format!("{}: {faults} {}", target.name(), complaints.unwrap_or_default()));
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    }
+}
+
+/// What the writer may do.
+#[derive(Default)]
+struct Progress {
+    /// Records in all so far.
+    allowed: AtomicU64,
+    done: AtomicBool,
+}
+
+/// Lets the logs grow as far as is allowed, and to their end when the kills are over; takes stores down in between.
+fn write(logs: &mut [Log<'_>], share: u64, targets: &[Box<dyn Target>], progress: &Progress, seed: u64) -> Result<(), String> {
+    let (mut chance, mut outages) = (Chance::of(seed, 51, 0), Outages::new(Chance::of(seed, 52, 0)));
+    let mut written = 0;
+    let failed = |error: std::io::Error| error.to_string();
+    loop {
+        let done = progress.done.load(Ordering::Relaxed);
+        if !done {
+            outages.step(targets);
+        }
+        let allowed = if done { u64::MAX } else { progress.allowed.load(Ordering::Relaxed).min(targets[0].arrived() + AHEAD) };
+        let open: Vec<usize> = (0..logs.len()).filter(|pod| logs[*pod].records() < share).collect();
+        if open.is_empty() {
+            return logs.iter_mut().try_for_each(|log| log.flush()).map_err(failed);
+        }
+        if written >= allowed {
+            thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        let log = &mut logs[*chance.pick(&open)];
+        let count = (1 + chance.below(200)).min(share - log.records());
+        log.append(count).map_err(failed)?;
+        log.flush_but(chance.below(600) as usize).map_err(failed)?;
+        written += count;
+        if chance.per_mille(100) {
+            thread::sleep(Duration::from_micros(chance.below(3_000)));
+        }
+    }
+}
+
+/// One life, ended by force or in order.
+fn live_once(site: &Site, options: &Options, round: u32, figures: &mut Figures) -> Result<(), String> {
+    let mut chance = Chance::of(options.seed, 53, u64::from(round));
+    let mut agent = site.start()?;
+    let life = exponential(&mut chance, MEAN_LIFE).max(MIN_LIFE);
+    thread::sleep(life);
+    let way = chance.below(100);
+    if (5..10).contains(&way) {
+        figures.pauses += 1;
+        pause(&agent, Duration::from_millis(chance.below(5_000)))?;
+    }
+    let peak = agent.pid().and_then(|pid| peak_rss(pid).ok()).unwrap_or(0);
+    figures.peak_rss_bytes = figures.peak_rss_bytes.max(peak);
+    let still_there = agent.is_running();
+    let ended = if way < 5 && still_there {
+        figures.stops += 1;
+        agent.signal(Signal::TERM).map_err(|error| error.to_string())?;
+        agent.wait(DEADLINE)?
+    } else {
+        figures.kills += 1;
+        agent.kill()?
+    };
+    if !still_there || ended.crashed() {
+        return Err(format!("round {round}: it ended by itself: {ended}"));
+    }
+    if options.profile == Profile::Damage && chance.below(2) == 0 {
+        let done = damage::damage(&site.path("state"), &mut chance).map_err(|error| error.to_string())?;
+        figures.damages += u32::from(done.is_some());
+    }
+    Ok(())
+}
+
+fn pause(agent: &Agent, time: Duration) -> Result<(), String> {
+    agent.signal(Signal::STOP).map_err(|error| error.to_string())?;
+    thread::sleep(time);
+    agent.signal(Signal::CONT).map_err(|error| error.to_string())?;
+    thread::sleep(Duration::from_millis(100));
+    Ok(())
+}
+
+/// A time that is as likely to end in any moment as in any other.
+fn exponential(chance: &mut Chance, mean: Duration) -> Duration {
+    let fraction = (chance.below(1 << 53) as f64 + 1.0) / (1_u64 << 53) as f64;
+    mean.mul_f64(-fraction.ln())
+}
+
+fn config(targets: &[Box<dyn Target>]) -> String {
+    let head = r#"data_dir = "state"
+
+[sources.pods]
+type = "kubernetes_logs"
+root = "pods"
+
+[transforms.parse]
+type = "json"
+inputs = ["pods"]
+
+[transforms.meta]
+type = "enrich"
+inputs = ["parse"]
+[transforms.meta.fields]
+env = "test"
+pod_name = "{{ kubernetes.pod_name }}"
+region = "eu-1"
+"#;
+    let sink = |target: &dyn Target| format!("\n[sinks.{}]\ninputs = [\"meta\"]\n{}", target.name(), target.config());
+    targets.iter().fold(head.to_owned(), |config, target| config + &sink(&**target))
+}
+
+/// A small file system in memory, mounted while this lives.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn small(path: PathBuf) -> Result<Mounted, String> {
+        std::fs::create_dir_all(&path).map_err(|error| error.to_string())?;
+        let size = format!("size={SMALL_DISK_MIB}m,mode=0700");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "skidder-test"]).arg(&path).output();
+        match mounted {
+            Ok(output) if output.status.success() => Ok(Mounted(path)),
+            Ok(output) => Err(format!("{NOT_MOUNTABLE}: {}", String::from_utf8_lossy(&output.stderr))),
+            Err(error) => Err(format!("{NOT_MOUNTABLE}: {error}")),
+        }
+    }
+}
+
+/// How the error begins where this machine lets us mount nothing.
+pub const NOT_MOUNTABLE: &str = "a small disk cannot be mounted";
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).output();
+    }
+}

@@ -1,0 +1,114 @@
+//! What an operator does to a running agent: look at its counts, send refused records again.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use skidder_tests::agent::{Agent, Ended, until};
+use skidder_tests::site::Site;
+use skidder_tests::store::{Faults, Keep, Store, dead_url};
+
+fn config(store: &str, more: &str) -> String {
+    format!(
+        "data_dir = \"state\"\n{more}\n[sources.app]\ntype = \"file\"\ninclude = [\"logs/*.log\"]\n\
+         [sinks.store]\ntype = \"elasticsearch\"\ninputs = [\"app\"]\nendpoints = [\"{store}\"]\nindex = \"logs\"\n\
+         batch.linger_ms = 20\n"
+    )
+}
+
+fn dlq(site: &Site, args: &[&str]) -> Ended {
+    Agent::run(site.root(), &[&["dlq"], args, &["-c", "pipeline.toml"]].concat()).unwrap()
+}
+
+fn said(ended: &Ended) -> String {
+    String::from_utf8_lossy(&ended.stdout).into_owned()
+}
+
+#[test]
+fn refused_records_are_listed_shown_and_sent_again() {
+    let store = Store::start(Keep::Documents).unwrap();
+    let refuse = || Faults { refuse: Some(b"bad".to_vec()), ..Faults::default() };
+    store.set_faults(refuse());
+    let site = Site::new(config(&store.url(), "[api]\nenabled = false")).unwrap();
+    let lines: String = (0..1000).map(|n| format!("line {n} {}\n", if n % 4 == 0 { "bad" } else { "good" })).collect();
+    site.append("logs/a.log", &lines).unwrap();
+    let ended = site.once_with(&[]).unwrap();
+    assert_eq!((ended.code(), store.counts().stored), (Some(1), 750), "{ended}");
+
+    assert!(said(&dlq(&site, &["ls"])).starts_with("store: 250 dead letters"), "{}", said(&dlq(&site, &["ls"])));
+    let shown = said(&dlq(&site, &["show", "--limit", "3"]));
+    assert_eq!(shown.matches("(logs): 400 ").count(), 3, "{shown}");
+    assert!(shown.contains("line 996 bad"), "{shown}");
+    assert!(!dlq(&site, &["ls", "--sink", "stroe"]).status.success());
+
+    // The store is the same: they are refused again and stay.
+    let again = dlq(&site, &["replay"]);
+    assert_eq!(again.code(), Some(1), "{again}");
+    assert!(said(&again).contains("store: 0 delivered (0 of them were there already), 250 refused again, 250 stay"), "{}", said(&again));
+
+    // It is down: nothing is lost by giving up.
+    store.set_down(true);
+    let in_vain = dlq(&site, &["replay", "--timeout", "0.3"]);
+    assert!(in_vain.code() == Some(1) && said(&in_vain).contains("250 stay"), "{in_vain}");
+    store.set_down(false);
+
+    store.set_faults(Faults::default());
+    let delivered = dlq(&site, &["replay", "--sink", "store"]).expect_success().unwrap();
+    assert!(said(&delivered).contains("250 delivered (0 of them were there already), 0 refused again, 0 stay"), "{}", said(&delivered));
+    let counts = store.counts();
+    assert_eq!((counts.stored, counts.repeats), (1000, 0));
+    let text: Vec<String> = store.documents().iter().map(|document| String::from_utf8_lossy(document).into_owned()).collect();
+    for n in 0..1000 {
+        assert_eq!(text.iter().filter(|text| text.contains(&format!("\"line {n} "))).count(), 1, "line {n}");
+    }
+    assert_eq!(said(&dlq(&site, &["ls"])), "no dead letters\n");
+}
+
+#[test]
+fn letters_that_come_while_the_agent_runs_can_be_taken_away() {
+    let store = Store::start(Keep::Documents).unwrap();
+    store.set_faults(Faults { refuse: Some(b"bad".to_vec()), ..Faults::default() });
+    let site = Site::new(config(&store.url(), "[api]\nenabled = false")).unwrap();
+    site.append("logs/a.log", "bad 0\n").unwrap();
+    let agent = site.start().unwrap();
+    for round in 1..4 {
+        until(|| (said(&dlq(&site, &["ls"])).starts_with("store: 1 dead letters")).then_some(())).expect("a letter");
+        assert!(said(&dlq(&site, &["purge", "--all"])).contains("store: 1 dead letters thrown away"));
+        site.append("logs/a.log", format!("bad {round}\n")).unwrap();
+    }
+    until(|| said(&dlq(&site, &["show", "--json"])).contains("bad 3").then_some(())).expect("the last letter");
+    agent.signal(Signal::TERM).unwrap();
+    agent.wait(Duration::from_secs(30)).unwrap().expect_success().unwrap();
+}
+
+/// The answer to a GET, status line and all.
+fn get(address: &str, path: &str) -> Option<String> {
+    let mut connection = TcpStream::connect(address).ok()?;
+    connection.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).ok()?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+#[test]
+fn counts_and_readiness_are_served_and_a_taken_port_is_no_reason_to_fail() {
+    let store = Store::start(Keep::Documents).unwrap();
+    let address = dead_url().unwrap().trim_start_matches("http://").to_owned();
+    let site = Site::new(config(&store.url(), &format!("[api]\naddress = \"{address}\""))).unwrap();
+    site.append("logs/a.log", "one\ntwo\n").unwrap();
+    let agent = site.start().unwrap();
+    let count = r#"skidder_component_sent_events_total{component_id="store",component_kind="sink",component_type="elasticsearch"} 2"#;
+    until(|| get(&address, "/metrics").filter(|text| text.contains(count))).expect("the count of what was delivered");
+    assert!(get(&address, "/ready").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")));
+
+    let second = Site::new(config(&store.url(), &format!("[api]\naddress = \"{address}\""))).unwrap();
+    second.append("logs/a.log", "three\n").unwrap();
+    let beside = second.start().unwrap();
+    until(|| (store.counts().stored == 3).then_some(())).expect("it ships without an endpoint");
+    for agent in [agent, beside] {
+        agent.signal(Signal::TERM).unwrap();
+        agent.wait(Duration::from_secs(30)).unwrap().expect_success().unwrap();
+    }
+}
