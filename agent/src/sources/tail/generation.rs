@@ -85,7 +85,15 @@ pub(super) struct Generation {
 }
 
 impl Generation {
-    pub(super) fn new(content: Content, facts: Facts, path: PathBuf, place: Place, shared: Arc<Shared>, claim: Claim, now: Nanos) -> Generation {
+    pub(super) fn new(
+        content: Content,
+        facts: Facts,
+        path: PathBuf,
+        place: Place,
+        shared: Arc<Shared>,
+        claim: Claim,
+        now: Nanos,
+    ) -> Generation {
         Generation {
             content,
             claim,

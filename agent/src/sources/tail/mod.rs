@@ -4,6 +4,7 @@
 //! end, and read oldest first. Discovery (what there is, by a source's own rules) is handed in. Streams with something to
 //! read take turns by bytes; the others are asked for growth at intervals that double from 50 ms to 2 s.
 
+mod chain;
 mod discover;
 mod generation;
 mod held;
@@ -28,6 +29,7 @@ use super::assemble::Rules;
 use super::claims::Claims;
 use super::framing::Format;
 use super::identity::{Facts, Registry};
+use chain::{Found, merge};
 pub(crate) use discover::{Age, Discover, Entry, Listing, Origin, Place};
 use generation::{Compressed, Content, Generation, Memory};
 use open::Refusal;
@@ -578,36 +580,6 @@ impl Source for Tailer {
             self.active.push_back(index);
         }
     }
-}
-
-/// What a compressed log turned out to be.
-enum Found {
-    /// The generation of this index.
-    Open(usize),
-    /// One that nobody has open.
-    Unread(Box<Generation>),
-    /// Nothing to read.
-    Nothing,
-}
-
-/// Puts `new` generations, each with its number in a listing, into a chain. `places` says which numbers its links have there.
-///
-/// The links keep their order, whatever happens to their names: they were written one after the other, and they vanish in any
-/// order. A new one goes before the next that is listed after it: what is not listed any more was rotated away or removed,
-/// and is older.
-fn merge(chain: Vec<Generation>, new: Vec<(usize, Generation)>, places: &[(usize, usize)]) -> VecDeque<Generation> {
-    let end = chain.len();
-    let place = |number: usize| places.iter().filter(|(listed, _)| *listed > number).map(|(_, at)| *at).min().unwrap_or(end);
-    let mut new: VecDeque<(usize, Generation)> = new.into_iter().map(|(number, generation)| (place(number), generation)).collect();
-    let mut merged = VecDeque::with_capacity(end + new.len());
-    for (at, link) in chain.into_iter().enumerate() {
-        while let Some((_, generation)) = new.pop_front_if(|(before, _)| *before <= at) {
-            merged.push_back(generation);
-        }
-        merged.push_back(link);
-    }
-    merged.extend(new.into_iter().map(|(_, generation)| generation));
-    merged
 }
 
 /// Nanoseconds since 1970 of a time that the system gave in two parts.
