@@ -8,8 +8,10 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use crate::buffer_cmd;
 use crate::config::{self, Builtin, FileSchema, Pipeline};
 use crate::dlq;
+use crate::redact_filter::{self, PseudonymArgs, RedactArgs};
 use crate::run::{self, RunOptions};
 
 /// The exit code for a configuration that cannot be used: `EX_CONFIG` of sysexits.h.
@@ -36,11 +38,20 @@ enum Command {
     ///
     /// Exit code 78 says that there are errors; warnings alone do not change it.
     Validate(ConfigArgs),
+    /// Look at what waits in the buffers, check it, bring it out, or give it to another sink.
+    #[command(subcommand)]
+    Buffer(BufferCommand),
     /// Look at records that stores refused for good, send them again, or throw them away. The agent may run meanwhile.
     #[command(subcommand)]
     Dlq(DlqCommand),
     /// Print the JSON schema of the configuration file, for editors.
     Schema(SchemaArgs),
+    /// Redact lines from the standard input to the standard output, to try it on a file.
+    ///
+    /// There are as many lines after as before; JSON stays JSON. Nothing of the values goes to the standard error.
+    Redact(RedactArgs),
+    /// Print the pseudonym of a value, to find it in redacted logs.
+    Pseudonym(PseudonymArgs),
 }
 
 #[derive(Debug, Args)]
@@ -62,6 +73,59 @@ struct RunArgs {
     /// With `--once`, give up after so many seconds; the exit code is 1 when something could not be delivered.
     #[arg(long, value_name = "SECS", requires = "once", value_parser = seconds)]
     timeout: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+enum BufferCommand {
+    /// List the buffers and what waits in them. The agent may run meanwhile.
+    Ls(ConfigArgs),
+    /// Read all of every buffer, or of one, and say what is damaged; exit code 1 where something is. The agent may run meanwhile.
+    Verify {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Only the buffer of this sink.
+        #[arg(long, value_name = "NAME")]
+        sink: Option<String>,
+    },
+    /// Write the records that wait in a buffer to the standard output, one JSON value a line. They stay in the buffer.
+    Export {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The sink.
+        name: String,
+        /// As they would be sent, before compression.
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Give the buffer of a sink that was renamed or removed to a sink of the configuration, with its positions. The agent
+    /// must not run.
+    Adopt {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The sink that had it.
+        old: String,
+        /// The sink that gets it: one of the same type.
+        new: String,
+    },
+    /// Throw away the buffer of a sink that is not in the configuration any more. The agent must not run.
+    Drop {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The sink that had it.
+        name: String,
+    },
+}
+
+impl BufferCommand {
+    fn split(self) -> (ConfigArgs, buffer_cmd::Task) {
+        match self {
+            BufferCommand::Ls(config) => (config, buffer_cmd::Task::List),
+            BufferCommand::Verify { config, sink } => (config, buffer_cmd::Task::Verify { sink }),
+            BufferCommand::Export { config, name, raw } => (config, buffer_cmd::Task::Export { name, raw }),
+            BufferCommand::Adopt { config, old, new } => (config, buffer_cmd::Task::Adopt { old, new }),
+            BufferCommand::Drop { config, name } => (config, buffer_cmd::Task::Drop { name }),
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -167,6 +231,14 @@ impl Cli {
                 Ok(pipeline) => print(&format!("Configuration is valid.\n{}", pipeline.summary())),
                 Err(code) => Ok(code),
             },
+            Command::Buffer(command) => {
+                let (config, task) = command.split();
+                self.log.start()?;
+                match load(&config)? {
+                    Ok(pipeline) => buffer_cmd::execute(&pipeline, &task),
+                    Err(code) => Ok(code),
+                }
+            }
             Command::Dlq(command) => {
                 let (args, task) = command.split();
                 self.log.start()?;
@@ -179,6 +251,18 @@ impl Cli {
                 let schema = FileSchema::of::<Builtin>();
                 print(&if args.reference { schema.reference() } else { schema.to_text() })
             }
+            Command::Redact(args) => {
+                let pipeline = match &args.config {
+                    Some(config) => match load(&ConfigArgs { config: config.clone() })? {
+                        Ok(pipeline) => Some(pipeline),
+                        Err(code) => return Ok(code),
+                    },
+                    None => None,
+                };
+                let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+                redact_filter::redact(&args, pipeline.as_ref(), input, output, std::io::stderr().lock())
+            }
+            Command::Pseudonym(args) => redact_filter::pseudonyms(&args, std::io::stdin().lock(), std::io::stdout().lock()),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The node: command line, configuration, sources, state, and the wiring of them.
 
+pub mod buffer_cmd;
 pub mod cli;
 pub mod config;
 pub mod dlq;
 pub mod operator;
+pub mod redact_filter;
 pub mod run;
 pub mod sources;
 pub mod state;

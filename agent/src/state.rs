@@ -37,6 +37,13 @@ impl State {
         State::lock_and_load(data_dir.to_owned(), None)
     }
 
+    /// Opens a `data_dir` that is there, for a command that changes something in it; an error where an agent has it.
+    pub fn open_now(data_dir: &Path) -> anyhow::Result<State> {
+        let lock = lock(&data_dir.join("LOCK"), Duration::ZERO)?;
+        let epoch = load_or_make_epoch(&data_dir.join("meta"))?;
+        Ok(State { dir: data_dir.to_owned(), epoch, _lock: lock, temporary: None })
+    }
+
     /// A directory that is gone when the run ends, for configurations without `data_dir`.
     pub fn temporary() -> anyhow::Result<State> {
         let dir = tempfile::Builder::new().prefix("skidder-").tempdir().context("cannot make a temporary state directory")?;

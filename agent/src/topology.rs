@@ -20,6 +20,7 @@ use skidder_pipeline::stats::{SinkStats, Stats};
 use skidder_sinks::common::BufferSettings;
 use skidder_sinks::{SinkContext, SinkParts};
 
+use crate::buffer_cmd;
 use crate::config::{Builtin, Kind, NodeId, OnReject, Pipeline, SinkCommon};
 use crate::sources::{Claims, SourceContext};
 use crate::state::{State, random_bytes};
@@ -55,6 +56,7 @@ pub fn build(
 ) -> anyhow::Result<Topology> {
     let control = Control::new();
     let new_sinks = new_sinks(pipeline, state);
+    warn_of_orphans(pipeline, state);
     let stats = Arc::new(new_stats(pipeline));
     let run = random_bytes().context("cannot get random bytes from the kernel")?;
     let mut outlets = Vec::new();
@@ -130,7 +132,19 @@ fn open_queue(
 
 /// The directory of a sink's buffer and positions.
 fn sink_dir(state: &State, name: &str) -> PathBuf {
-    state.dir().join(format!("sink-{name}"))
+    buffer_cmd::sink_dir(state.dir(), name)
+}
+
+/// Says which buffers belong to no sink: they are kept, and nobody empties them.
+fn warn_of_orphans(pipeline: &Pipeline<Builtin>, state: &State) {
+    for name in buffer_cmd::orphans(pipeline, state.dir()).unwrap_or_default() {
+        tracing::warn!(
+            sink = name,
+            dir = %sink_dir(state, &name).display(),
+            "this buffer belongs to a sink that is not in the configuration: it is kept and not delivered; \
+             `skidder buffer adopt` gives it to another sink, `skidder buffer drop` removes it"
+        );
+    }
 }
 
 /// The sinks that this state directory has never met, though it has met others: they begin where the others are.

@@ -356,8 +356,10 @@ impl<'a> Lookup<'a> {
     }
 }
 
+/// Appends bytes and a new line, so that a search of all bytes never takes the ends of two values for one.
 fn append(bytes: &mut Vec<u8>, more: &[u8]) -> Span {
     let start = bytes.len();
     bytes.extend_from_slice(more);
-    Span::new(start, bytes.len())
+    bytes.push(b'\n');
+    Span::new(start, start + more.len())
 }

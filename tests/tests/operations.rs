@@ -112,3 +112,41 @@ fn counts_and_readiness_are_served_and_a_taken_port_is_no_reason_to_fail() {
         agent.wait(Duration::from_secs(30)).unwrap().expect_success().unwrap();
     }
 }
+
+#[test]
+fn what_waits_can_be_looked_at_and_given_to_another_sink() {
+    let store = Store::start(Keep::Documents).unwrap();
+    let site = Site::new(config(&dead_url().unwrap(), "[api]\nenabled = false")).unwrap();
+    let lines: String = (0..500).map(|n| format!("line {n}\n")).collect();
+    site.append("logs/a.log", &lines).unwrap();
+    let ended = site.once_with(&["--timeout", "1"]).unwrap();
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    let buffer = |args: &[&str]| Agent::run(site.root(), &[&["buffer"], args, &["-c", "pipeline.toml"]].concat()).unwrap();
+
+    let listed = said(&buffer(&["ls"]));
+    assert!(listed.starts_with("store: 500 records wait in "), "{listed}");
+    assert!(said(&buffer(&["verify"])).starts_with("store: ok; "));
+    let exported = said(&buffer(&["export", "store"]).expect_success().unwrap());
+    assert_eq!(exported.lines().count(), 500);
+    assert!(exported.lines().all(|line| line.starts_with("{") && line.contains("\"line ")), "{exported}");
+    assert_eq!(said(&buffer(&["export", "store", "--raw"])).lines().count(), 1000, "two lines of `_bulk` each");
+    assert!(!buffer(&["drop", "store"]).status.success(), "what is in the configuration is not dropped");
+
+    // The sink is renamed, and its log is gone: the buffer alone has the records.
+    let renamed = config(&store.url(), "[api]\nenabled = false").replace("[sinks.store]", "[sinks.search]");
+    std::fs::write(site.path("pipeline.toml"), renamed).unwrap();
+    std::fs::remove_file(site.path("logs/a.log")).unwrap();
+    assert!(said(&buffer(&["ls"])).contains("(not in the configuration)"));
+    assert!(!buffer(&["export", "store"]).status.success());
+    buffer(&["adopt", "store", "search"]).expect_success().unwrap();
+    site.once().unwrap();
+    assert_eq!((store.counts().stored, store.counts().repeats), (500, 0));
+
+    // A buffer of nobody is warned of, and can be dropped.
+    let orphan = site.path("state/sink-old");
+    std::fs::rename(site.path("state/sink-search"), &orphan).unwrap();
+    let warned = site.once_with(&[]).unwrap();
+    assert!(warned.stderr.contains("belongs to a sink that is not in the configuration"), "{warned}");
+    assert!(said(&buffer(&["drop", "old"])).contains("is gone"));
+    assert!(!orphan.exists());
+}

@@ -19,6 +19,10 @@ pub struct Global {
     /// The endpoint for probes and Prometheus.
     #[serde(default)]
     pub api: ApiConfig,
+    /// Refuses a configuration in which records can reach a sink without passing a transform of the type `redact`. Without
+    /// it, that is a warning where the file has such a transform at all.
+    #[serde(default)]
+    pub require_redaction: bool,
 }
 
 /// The endpoint for probes and Prometheus: `/metrics`, `/health` and `/ready` over HTTP, GET only. Not with `run --once`.

@@ -125,6 +125,12 @@ fn check_tree<R: Registry>(
     let nodes = sources.iter().map(|e| &e.node).chain(transforms.iter().map(|e| &e.node)).chain(sinks.iter().map(|e| &e.node));
     let graph = wiring::resolve(&nodes.cloned().collect::<Vec<_>>(), found);
     between_sources::<R>(&sources, &base_dir, found);
+    if let Some(graph) = &graph {
+        let redacts: Vec<bool> = transforms.iter().map(|entry| entry.type_name == "redact").collect();
+        let required = global.as_ref().is_some_and(|global| global.require_redaction);
+        let sinks: Vec<&wiring::Node> = sinks.iter().map(|entry| &entry.node).collect();
+        wiring::check_redaction(graph, &redacts, &sinks, required, found);
+    }
     variables.conceal_all(found);
     Some(Pipeline {
         base_dir,

@@ -43,6 +43,30 @@ impl Node {
     }
 }
 
+/// Reports the sinks that records can reach without passing one of the transforms that `redacts` marks: an error where it is
+/// `required`, else a warning where there is such a transform.
+pub fn check_redaction(graph: &Graph, redacts: &[bool], sinks: &[&Node], required: bool, found: &mut Diagnostics) {
+    if !required && !redacts.contains(&true) {
+        return;
+    }
+    let mut open = vec![false; graph.order().len()];
+    for node in graph.order() {
+        let is_open = match graph.kind(*node) {
+            (Kind::Source, _) => true,
+            (Kind::Transform, index) if redacts.get(index) == Some(&true) => false,
+            _ => graph.inputs(*node).iter().any(|input| open.get(input.0) == Some(&true)),
+        };
+        if let Some(place) = open.get_mut(node.0) {
+            *place = is_open;
+        }
+        let (Kind::Sink, index) = graph.kind(*node) else { continue };
+        let Some(sink) = sinks.get(index).filter(|_| is_open) else { continue };
+        let message = format!("records can reach `{}` without passing a `redact` transform", sink.name);
+        let report = if required { Diagnostic::error } else { Diagnostic::warning };
+        found.push(report(sink.key(), Some(sink.span.clone()), message).help("let its `inputs` name a transform of the type `redact`, or one behind it"));
+    }
+}
+
 /// Finds the node that every input means. The graph is `None` where one could not be made; why is in `found`.
 ///
 /// `nodes` has the sources first, then the transforms, then the sinks.

@@ -44,6 +44,9 @@
 //!   sync.
 //! - *A* there, *U* missing: all frames of the segment are settled, and it is removed at the start.
 //!
+//! Where the acknowledgement that is missing is that of a group's last frame, and its segment is gone, all of the group
+//! is read and sent again, also what was settled of it long before.
+//!
 //! So no order of writing back can lose a frame that was synced, and `sync_after` bounds what may be sent twice. A
 //! frame is synced when it is `sync_after` old and not acknowledged. Where the store keeps up this never happens, and
 //! segments, which are closed after ten seconds, are unlinked before the kernel writes them back (thirty seconds by
@@ -81,6 +84,7 @@ use crate::sink::Note;
 
 mod append;
 mod format;
+mod inspect;
 mod log;
 mod next;
 mod positions;
@@ -94,6 +98,7 @@ mod settle;
 mod tests;
 
 use format::Salt;
+pub use inspect::{Inspection, Look, SegmentReport, inspect};
 use positions::{Held, Positions};
 use segment::{Segment, Tally};
 use seqs::SeqSet;

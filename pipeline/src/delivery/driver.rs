@@ -358,7 +358,7 @@ impl<B: Buffer> AtWork<B> {
 }
 
 /// Each of `records` of `body` as a body of its own. By halves: a cut reads the whole body, and a body has thousands of records.
-fn single_out(sink: &dyn Sink, body: &[u8], records: &[u32], out: &mut Vec<Vec<u8>>) {
+pub fn single_out(sink: &dyn Sink, body: &[u8], records: &[u32], out: &mut Vec<Vec<u8>>) {
     match records {
         [] => {}
         [one] => out.push(sink.cut(body, &[*one])),

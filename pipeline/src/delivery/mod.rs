@@ -21,4 +21,4 @@ pub mod replay;
 
 pub use dead_letters::{Bury, DeadLetterFile, Discard};
 pub use decide::Options;
-pub use driver::{Control, Delivery, Ended, Signal, control};
+pub use driver::{Control, Delivery, Ended, Signal, control, single_out};

@@ -25,7 +25,8 @@ pub enum Fault {
     TruncatedAnswer,
     /// The connection is closed after the first piece of the request's body.
     HalfRead,
-    /// 413 for the whole request, whatever its size.
+    /// 413 for the whole request, where it has more than 4 KiB as it comes: no store finds a single record too large that
+    /// it took among others.
     TooLarge,
 }
 

@@ -220,8 +220,8 @@ async fn answer_bulk(request: Request<Incoming>, index: Option<String>, shared: 
         Some(Fault::TooMany { retry_after_s }) => return Ok(refuse_for_now(StatusCode::TOO_MANY_REQUESTS, retry_after_s)),
         Some(Fault::Unavailable) => return Ok(refuse_for_now(StatusCode::SERVICE_UNAVAILABLE, None)),
         Some(Fault::Stall(time)) => tokio::time::sleep(time).await,
-        Some(Fault::TooLarge) => return Ok(refuse_for_now(StatusCode::PAYLOAD_TOO_LARGE, None)),
-        Some(Fault::CloseAfter | Fault::TruncatedAnswer | Fault::HalfRead) | None => {}
+        Some(Fault::TooLarge) if body.len() > 4096 => return Ok(refuse_for_now(StatusCode::PAYLOAD_TOO_LARGE, None)),
+        Some(Fault::CloseAfter | Fault::TruncatedAnswer | Fault::HalfRead | Fault::TooLarge) | None => {}
     }
     if !content_type.starts_with("application/x-ndjson") && !content_type.starts_with("application/json") {
         return Ok(json(

@@ -40,7 +40,7 @@ const MEAN_LIFE: Duration = Duration::from_millis(1_500);
 /// The shortest: the agent has hardly opened its buffers by then.
 const MIN_LIFE: Duration = Duration::from_millis(20);
 /// How long the agent may take to bring out everything once nothing goes wrong any more.
-const DRAIN_LIMIT: Duration = Duration::from_secs(300);
+const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 /// How long a fresh record may take at the end.
 const FRESH_LIMIT: Duration = Duration::from_secs(5);
 /// The size of the small disk, in MiB: less than the buffers may take.
@@ -184,7 +184,10 @@ impl Rig {
             }
             if begin.elapsed() > DRAIN_LIMIT {
                 let ended = agent.kill()?;
-                return Err(format!("{} of {records} arrived in {DRAIN_LIMIT:?}; {ended}", store.arrived()));
+                let letters = self.site.read("state/dead-letters/elasticsearch.ndjson");
+                let letters = letters.iter().filter(|byte| **byte == b'\n').count();
+                let arrived = store.arrived();
+                return Err(format!("{arrived} of {records} arrived in {DRAIN_LIMIT:?}, {letters} are dead letters; {ended}"));
             }
             thread::sleep(Duration::from_millis(5));
         }

@@ -21,6 +21,7 @@ use crate::sink::Note;
 mod behaviour;
 mod damage;
 mod faults;
+mod look;
 mod model;
 mod overflow;
 

@@ -1,0 +1,236 @@
+//! `skidder buffer`: what waits in the buffers on disk, and what becomes of the buffer of a sink that is gone.
+//!
+//! A buffer belongs to a sink by its name. So one that was renamed or removed leaves its buffer behind: it is kept, listed
+//! and warned of, until someone gives it to another sink or throws it away.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use skidder_pipeline::body::decompress;
+use skidder_pipeline::buffer::{Inspection, Look, inspect};
+use skidder_pipeline::delivery::single_out;
+use skidder_pipeline::frame::Frame;
+use skidder_pipeline::fs::RealFs;
+use skidder_pipeline::sink::Sink;
+use skidder_sinks::SinkContext;
+
+use crate::cli::print;
+use crate::config::{Builtin, Pipeline};
+use crate::dlq::data_dir;
+use crate::state::State;
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// A line for each buffer.
+    List,
+    /// Read everything and say what is damaged.
+    Verify {
+        /// Of this sink alone.
+        sink: Option<String>,
+    },
+    /// Write what waits to the standard output.
+    Export {
+        /// The sink.
+        name: String,
+        /// As it would be sent.
+        raw: bool,
+    },
+    /// Give the buffer of one sink to another.
+    Adopt {
+        /// The sink that had it.
+        old: String,
+        /// The sink that gets it.
+        new: String,
+    },
+    /// Throw a buffer away.
+    Drop {
+        /// The sink that had it.
+        name: String,
+    },
+}
+
+/// Does `task` with the buffers below the `data_dir` of the configuration.
+///
+/// # Errors
+/// Where there is no such buffer, it cannot be read, or it is in use.
+pub fn execute(pipeline: &Pipeline<Builtin>, task: &Task) -> anyhow::Result<ExitCode> {
+    let data_dir = data_dir(pipeline)?;
+    match task {
+        Task::List => list(pipeline, &data_dir),
+        Task::Verify { sink } => verify(&data_dir, sink.as_deref()),
+        Task::Export { name, raw } => export(pipeline, &data_dir, name, *raw),
+        Task::Adopt { old, new } => adopt(pipeline, &data_dir, old, new),
+        Task::Drop { name } => drop_buffer(pipeline, &data_dir, name),
+    }
+}
+
+/// The directory of a sink's buffer and positions.
+pub fn sink_dir(data_dir: &Path, name: &str) -> PathBuf {
+    data_dir.join(format!("sink-{name}"))
+}
+
+/// The sinks that have a buffer and are not in the configuration.
+pub fn orphans(pipeline: &Pipeline<Builtin>, data_dir: &Path) -> io::Result<Vec<String>> {
+    Ok(names(data_dir)?.into_iter().filter(|name| !is_configured(pipeline, name)).collect())
+}
+
+fn is_configured(pipeline: &Pipeline<Builtin>, name: &str) -> bool {
+    pipeline.sinks.iter().any(|sink| sink.name == name)
+}
+
+/// The sinks that have a buffer. Directories of newer versions (`sink-x.v2.kept`) are none: no name has a dot.
+fn names(data_dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(data_dir)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().ok().and_then(|name| Some(name.strip_prefix("sink-")?.to_owned()));
+        names.extend(name.filter(|name| !name.contains('.') && entry.path().is_dir()));
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn look_at(data_dir: &Path, name: &str, look: Look) -> anyhow::Result<Inspection> {
+    let dir = sink_dir(data_dir, name);
+    inspect(&RealFs, &dir, look, &mut |_| Ok(())).with_context(|| format!("cannot read the buffer {}", dir.display()))
+}
+
+fn known(data_dir: &Path) -> anyhow::Result<Vec<String>> {
+    names(data_dir).with_context(|| format!("cannot read the state directory {}", data_dir.display()))
+}
+
+fn must_exist(data_dir: &Path, name: &str) -> anyhow::Result<()> {
+    let known = known(data_dir)?;
+    if !known.iter().any(|known| known == name) {
+        bail!("there is no buffer of a sink `{name}` in {}; there are: {}", data_dir.display(), known.join(", "));
+    }
+    Ok(())
+}
+
+fn list(pipeline: &Pipeline<Builtin>, data_dir: &Path) -> anyhow::Result<ExitCode> {
+    let mut out = String::new();
+    for name in known(data_dir)? {
+        let found = look_at(data_dir, &name, Look::Headers)?;
+        let (frames, records, bytes) = found.waiting();
+        let gone = if is_configured(pipeline, &name) { "" } else { "  (not in the configuration)" };
+        let segments = found.segments.len();
+        writeln!(out, "{name}: {records} records wait in {frames} frames of {bytes} bytes; {segments} segments{gone}")?;
+    }
+    if out.is_empty() {
+        out.push_str("no buffers\n");
+    }
+    print(&out)
+}
+
+fn verify(data_dir: &Path, sink: Option<&str>) -> anyhow::Result<ExitCode> {
+    let names = match sink {
+        Some(name) => {
+            must_exist(data_dir, name)?;
+            vec![name.to_owned()]
+        }
+        None => known(data_dir)?,
+    };
+    let (mut out, mut damaged) = (String::new(), false);
+    for name in names {
+        let found = look_at(data_dir, &name, Look::Everything)?;
+        damaged |= found.is_damaged();
+        let (frames, records, _) = found.waiting();
+        let verdict = if found.is_damaged() { "DAMAGED" } else { "ok" };
+        writeln!(out, "{name}: {verdict}; {frames} frames with {records} records wait, in {} bytes", found.bytes())?;
+        if !found.has_positions && !found.segments.is_empty() {
+            writeln!(out, "  its log of positions is missing or damaged: everything in it will be sent again")?;
+        }
+        for segment in &found.segments {
+            if segment.damaged_frames > 0 || segment.damaged_bytes > 0 {
+                let (frames, bytes) = (segment.damaged_frames, segment.damaged_bytes);
+                writeln!(out, "  {}: {frames} frames with a damaged body, {bytes} bytes that are no frame", segment.name)?;
+            }
+            if segment.torn_bytes > 0 {
+                writeln!(out, "  {}: {} bytes at its end are no whole frame", segment.name, segment.torn_bytes)?;
+            }
+        }
+    }
+    print(&out)?;
+    Ok(if damaged { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn export(pipeline: &Pipeline<Builtin>, data_dir: &Path, name: &str, raw: bool) -> anyhow::Result<ExitCode> {
+    must_exist(data_dir, name)?;
+    let sink = if raw { None } else { Some(sink_of(pipeline, name)?) };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let exported = inspect(&RealFs, &sink_dir(data_dir, name), Look::Everything, &mut |frame| write(&frame, sink.as_deref(), &mut out));
+    match exported.and_then(|found| out.flush().map(|()| found)) {
+        Ok(found) if found.is_damaged() => bail!("some of it is damaged and was left out; see `skidder buffer verify`"),
+        // Whoever read it has enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn sink_of(pipeline: &Pipeline<Builtin>, name: &str) -> anyhow::Result<std::sync::Arc<dyn Sink>> {
+    let Some(named) = pipeline.sinks.iter().find(|sink| sink.name == name) else {
+        bail!("sink `{name}` is not in the configuration, so what its records look like is not known: use `--raw`");
+    };
+    let context = SinkContext { name: name.to_owned(), base_dir: Some(pipeline.base_dir.clone()), ..SinkContext::default() };
+    match named.config.build(&context) {
+        Ok(parts) => Ok(parts.sink),
+        Err(_) => bail!("sink `{name}` cannot be built; use `--raw`"),
+    }
+}
+
+fn write(frame: &Frame, sink: Option<&dyn Sink>, out: &mut impl io::Write) -> io::Result<()> {
+    let header = frame.header();
+    let body = decompress(header.compression, frame.body(), header.raw_bytes)?;
+    let Some(sink) = sink else { return out.write_all(&body) };
+    let mut records = Vec::new();
+    single_out(sink, &body, &(0..header.records).collect::<Vec<_>>(), &mut records);
+    for record in records {
+        let mut line = sink.show(&record, 0);
+        // A line feed in JSON can only be white space between its parts.
+        line.iter_mut().filter(|byte| **byte == b'\n').for_each(|byte| *byte = b' ');
+        line.push(b'\n');
+        out.write_all(&line)?;
+    }
+    Ok(())
+}
+
+fn adopt(pipeline: &Pipeline<Builtin>, data_dir: &Path, old: &str, new: &str) -> anyhow::Result<ExitCode> {
+    must_exist(data_dir, old)?;
+    if is_configured(pipeline, old) {
+        bail!("sink `{old}` is in the configuration and empties its buffer itself");
+    }
+    if !is_configured(pipeline, new) {
+        bail!("sink `{new}` is not in the configuration");
+    }
+    let state = State::open_now(data_dir)?;
+    let (from, to) = (sink_dir(state.dir(), old), sink_dir(state.dir(), new));
+    if to.exists() {
+        bail!(
+            "sink `{new}` has a buffer already, with positions of its own: two cannot become one. Let it take over under a name that is \
+             new, or drop the one or the other"
+        );
+    }
+    let (frames, records, _) = look_at(data_dir, old, Look::Headers)?.waiting();
+    fs::rename(&from, &to).with_context(|| format!("cannot rename {}", from.display()))?;
+    fs::File::open(state.dir()).and_then(|dir| dir.sync_all()).context("cannot sync the state directory")?;
+    print(&format!(
+        "`{new}` has the buffer of `{old}` now, with {records} records in {frames} frames, and reads on where `{old}` stopped\n"
+    ))
+}
+
+fn drop_buffer(pipeline: &Pipeline<Builtin>, data_dir: &Path, name: &str) -> anyhow::Result<ExitCode> {
+    must_exist(data_dir, name)?;
+    if is_configured(pipeline, name) {
+        bail!("sink `{name}` is in the configuration; take it out first if its records are not wanted any more");
+    }
+    let state = State::open_now(data_dir)?;
+    let (_, records, _) = look_at(data_dir, name, Look::Headers)?.waiting();
+    let dir = sink_dir(state.dir(), name);
+    fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    print(&format!("the buffer of `{name}` is gone, and {records} records that waited in it\n"))
+}
