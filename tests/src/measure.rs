@@ -55,8 +55,17 @@ pub fn cpu_time(pid: Pid) -> io::Result<Duration> {
 
 /// The most memory that a running process has had resident, in bytes.
 pub fn peak_rss(pid: Pid) -> io::Result<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+/// The memory that a running process has resident, in bytes.
+pub fn rss(pid: Pid) -> io::Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+fn status_bytes(pid: Pid, name: &str) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     let kib: u64 = line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0);
     Ok(kib << 10)
 }

@@ -62,11 +62,13 @@ const PODS: [Kind; 8] = [
     Kind::Short(50_000),
 ];
 
+type Worker = thread::JoinHandle<io::Result<()>>;
+
 /// The running node.
 pub struct Node {
     shared: Arc<Shared>,
-    threads: Vec<thread::JoinHandle<io::Result<()>>>,
-    kubelet: Option<thread::JoinHandle<io::Result<()>>>,
+    writers: Vec<Worker>,
+    kubelet: Option<Worker>,
 }
 
 struct Shared {
@@ -94,12 +96,17 @@ impl Node {
             kubelet_ends: AtomicBool::new(false),
             clock: AtomicU64::new(0),
         });
-        let mut threads = Vec::new();
+        let mut writers = Vec::new();
         for (slot, kind) in PODS.into_iter().enumerate() {
-            threads.push(spawn(format!("pod {slot}"), &shared, move |shared| shared.run_pods(slot as u64, kind))?);
+            let shared = shared.clone();
+            let thread = thread::Builder::new().name(format!("pod {slot}"));
+            writers.push(thread.spawn(move || shared.run_pods(slot as u64, kind))?);
         }
-        let kubelet = Some(spawn("kubelet".into(), &shared, Shared::run_kubelet)?);
-        Ok(Node { shared, threads, kubelet })
+        let kubelet = {
+            let shared = shared.clone();
+            thread::Builder::new().name("kubelet".into()).spawn(move || shared.run_kubelet())?
+        };
+        Ok(Node { shared, writers, kubelet: Some(kubelet) })
     }
 
     /// The text of its records.
@@ -118,10 +125,8 @@ impl Node {
     /// Where the simulation itself failed.
     pub fn stop(&mut self) -> io::Result<()> {
         self.shared.writers_end.store(true, Ordering::Relaxed);
-        let join = |thread: thread::JoinHandle<io::Result<()>>| {
-            thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the node panicked")))
-        };
-        let writers: Vec<_> = self.threads.drain(..).map(join).collect();
+        let join = |worker: Worker| worker.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the node panicked")));
+        let writers: Vec<_> = self.writers.drain(..).map(join).collect();
         self.shared.kubelet_ends.store(true, Ordering::Relaxed);
         let kubelet = self.kubelet.take().map_or(Ok(()), join);
         writers.into_iter().chain([kubelet]).collect()
@@ -132,16 +137,6 @@ impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.stop();
     }
-}
-
-/// A thread of the node.
-fn spawn(
-    name: String,
-    shared: &Arc<Shared>,
-    work: impl FnOnce(&Shared) -> io::Result<()> + Send + 'static,
-) -> io::Result<thread::JoinHandle<io::Result<()>>> {
-    let shared = shared.clone();
-    thread::Builder::new().name(name).spawn(move || work(&shared))
 }
 
 impl Shared {

@@ -215,6 +215,11 @@ impl Generation {
     }
 
     fn try_step(&mut self, env: &Env, joiner: &mut Joiner, chunk: &mut Chunk, now: Nanos, take_open: bool) -> io::Result<Step> {
+        // One that was empty when it was opened may have been filled and rotated away since: asked once more, or its reading
+        // would be passed over for a newer one.
+        if self.known.is_none() && self.facts.size == 0 {
+            self.refresh(now);
+        }
         if self.known.is_none() && !self.identify(env, take_open)? {
             self.tried = self.facts.size;
             return Ok(Step::Waiting);

@@ -4,6 +4,7 @@
 //! end, and read oldest first. Discovery (what there is, by a source's own rules) is handed in. Streams with something to
 //! read take turns by bytes; the others are asked for growth at intervals that double from 50 ms to 2 s.
 
+mod chain;
 mod discover;
 mod generation;
 mod held;
@@ -29,6 +30,7 @@ use super::assemble::Rules;
 use super::claims::Claims;
 use super::framing::Format;
 use super::identity::{Facts, Registry};
+use chain::{Found, merge};
 use discover::LogPath;
 pub(crate) use discover::{Age, Describe, Discover, Entry, Listing, Origin, Place};
 use generation::{Compressed, Content, Generation, Memory};
@@ -209,7 +211,6 @@ impl Tailer {
             return;
         }
         let mut full = now >= self.next_scan;
-        let mut unwatched = false;
         if now >= self.next_watch {
             self.next_watch = now.after(WATCH_INTERVAL);
             full |= self.watch.changed(&mut self.changed);
@@ -228,16 +229,20 @@ impl Tailer {
             self.changed.clear();
             self.more = full && listing.more;
         }
+        // A large tree that changes all the time must not keep the worker busy with listing it. A look at all of it is rare; what
+        // lives for a second should not fall into a pause after one.
+        if !full {
+            self.next_watch = self.next_watch.max(now.after(self.env.clock.now().since(started) * 20));
+        }
+        // What came into a directory between its listing and its watch is seen by listing it again.
         for dir in std::mem::take(&mut listing.dirs) {
-            unwatched |= self.watch.add(&dir);
+            if self.watch.add(&dir) {
+                self.changed.insert(dir);
+            }
         }
         if full {
             let rescan = if self.watch.is_complete() { self.settings.rescan } else { self.settings.rescan.min(RESCAN_UNWATCHED) };
             self.next_scan = now.after(rescan);
-        }
-        // What came into a directory between its listing and its watch is seen by listing it again.
-        if unwatched {
-            self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
         }
         if !self.scanned && !self.more && self.streams.is_empty() && listing.units.is_empty() {
             tracing::warn!(source = %self.env.name, "there is no log to read yet");
@@ -257,8 +262,6 @@ impl Tailer {
             self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
         }
         self.scanned |= !self.more;
-        // A large tree that changes all the time must not keep the worker busy with listing it.
-        self.next_watch = self.next_watch.max(now.after(self.env.clock.now().since(started) * 20));
     }
 
     fn apply(&mut self, listing: Listing, now: Nanos) {
@@ -611,36 +614,6 @@ impl Source for Tailer {
             self.active.push_back(index);
         }
     }
-}
-
-/// What a compressed log turned out to be.
-enum Found {
-    /// The generation of this index.
-    Open(usize),
-    /// One that nobody has open.
-    Unread(Box<Generation>),
-    /// Nothing to read.
-    Nothing,
-}
-
-/// Puts `new` generations, each with its number in a listing, into a chain. `places` says which numbers its links have there.
-///
-/// The links keep their order, whatever happens to their names: they were written one after the other, and they vanish in any
-/// order. A new one goes before the next that is listed after it: what is not listed any more was rotated away or removed,
-/// and is older.
-fn merge(chain: Vec<Generation>, new: Vec<(usize, Generation)>, places: &[(usize, usize)]) -> VecDeque<Generation> {
-    let end = chain.len();
-    let place = |number: usize| places.iter().filter(|(listed, _)| *listed > number).map(|(_, at)| *at).min().unwrap_or(end);
-    let mut new: VecDeque<(usize, Generation)> = new.into_iter().map(|(number, generation)| (place(number), generation)).collect();
-    let mut merged = VecDeque::with_capacity(end + new.len());
-    for (at, link) in chain.into_iter().enumerate() {
-        while let Some((_, generation)) = new.pop_front_if(|(before, _)| *before <= at) {
-            merged.push_back(generation);
-        }
-        merged.push_back(link);
-    }
-    merged.extend(new.into_iter().map(|(_, generation)| generation));
-    merged
 }
 
 /// Nanoseconds since 1970 of a time that the system gave in two parts.

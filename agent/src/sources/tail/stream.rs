@@ -121,7 +121,13 @@ impl Stream {
         self.interval = if changed { MIN_POLL } else { (self.interval * 2).min(MAX_POLL) };
         self.warm = changed || self.warm && self.interval < MAX_POLL;
         self.rest();
-        let expired = env.line_timeout().and_then(|timeout| self.joiner.next_expiry(timeout)).is_some_and(|at| at <= now);
+        // Nobody will end what a container that is gone left open.
+        let is_over = |generation: &Generation| generation.unread() == 0 && now.since(generation.grown) >= LINGER;
+        if self.gone && self.chain.iter().all(is_over) {
+            self.joiner.give_up(env.has_last_line(), |_| true);
+        }
+        let expired = !self.joiner.ready.is_empty()
+            || env.line_timeout().and_then(|timeout| self.joiner.next_expiry(timeout)).is_some_and(|at| at <= now);
         let closes = (0..self.chain.len()).any(|index| self.chain[index].unread() > 0 && self.is_final(index, now));
         expired || closes || self.chain.iter().any(Generation::is_worth_reading)
     }

@@ -20,6 +20,7 @@ use skidder_tests::site::files_below;
 use skidder_tests::store::{Keep, Store};
 use skidder_tests::workspace;
 
+use crate::scale::{self, Cores};
 use crate::{print, say};
 
 /// The longest that one run may take.
@@ -40,8 +41,8 @@ pub struct Options {
     /// How often each pipeline is run; the run that took the least processor time counts.
     #[arg(long, default_value_t = 3)]
     runs: u32,
-    /// Which pipelines, by their first letters: any of a, b, c.
-    #[arg(long, default_value = "abc")]
+    /// What is measured: any of the pipelines a, b, c, and d for many files.
+    #[arg(long, default_value = "abcd")]
     only: String,
     /// The seed of the logs.
     #[arg(long, default_value_t = 1)]
@@ -96,10 +97,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
     };
     let directory = workspace::target().join("bench");
-    let logs = Logs::make(options, &directory)?;
     let cores = cores()?;
     let (agents, others) = (cores[0], *cores.last().context("no core")?);
     ensure!(agents != others, "the benchmark needs two cores: one for the agent, one for all else");
+    let many = if options.only.contains('d') { scale::run(&binary, &directory, Cores { agent: agents, others })? } else { String::new() };
+    if options.only == "d" {
+        print(&many);
+        return Ok(());
+    }
+    let logs = Logs::make(options, &directory)?;
 
     let reference = reference(&logs, agents)?;
     let mut rows = Vec::new();
@@ -112,7 +118,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
         rows.extend(best);
     }
-    let table = table(options, &logs, &reference, &rows);
+    let table = format!("{}\n{many}", table(options, &logs, &reference, &rows));
     print(&table);
     if let Some(path) = &options.write {
         fs::write(path, &table).with_context(|| path.display().to_string())?;

@@ -2,11 +2,12 @@
 
 mod bench;
 mod checks;
+mod scale;
 mod torture;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 /// The verbs of a developer of Skidder.
 #[derive(Parser)]
@@ -26,10 +27,32 @@ enum Verb {
     Ci(checks::LintOptions),
     /// Writes the files anew that are generated from the code: the reference configuration and the schema.
     Gen,
+    /// Lets a simulated kubelet rotate logs away under an agent that is killed again and again, and accounts for each record.
+    Kubelet(KubeletOptions),
     /// Measures the release build on one core over generated logs, next to a plain pass over the same files.
     Bench(bench::Options),
     /// Kills the agent again and again over growing logs and misbehaving stores, and accounts for every record.
     Torture(torture::Options),
+}
+
+/// Options of `kubelet`.
+#[derive(Args)]
+struct KubeletOptions {
+    /// How long logs are written.
+    #[arg(long, default_value_t = 10.0)]
+    minutes: f64,
+    /// What happens, as far as chance decides it; another each time where it is not given.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+fn kubelet(options: &KubeletOptions) -> anyhow::Result<()> {
+    let seed = options.seed.unwrap_or_else(skidder_tests::chance::seed);
+    say(&format!("seed {seed}: {} minutes …", options.minutes));
+    let time = std::time::Duration::from_secs_f64(60.0 * options.minutes);
+    let figures = skidder_tests::kubelet::trial::run(seed, time).map_err(anyhow::Error::msg)?;
+    print(&figures);
+    Ok(())
 }
 
 fn main() -> ExitCode {
@@ -38,6 +61,7 @@ fn main() -> ExitCode {
         Verb::Lint(options) => checks::lint(&options),
         Verb::Ci(options) => checks::test(&checks::TestOptions::default()).and_then(|()| checks::lint(&options)),
         Verb::Gen => checks::generate(),
+        Verb::Kubelet(options) => kubelet(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Torture(options) => torture::run(&options),
     };

@@ -50,6 +50,49 @@ fn generations_are_read_oldest_first() {
     assert_eq!(rig.texts(), ["stdout:a", "stdout:b", "stdout:c", "stdout:d", "stdout:e"]);
 }
 
+#[test]
+fn a_log_that_was_empty_when_it_was_met_is_not_passed_over() {
+    let mut rig = Rig::new();
+    rig.append(LOG, cri_first(1, "a"));
+    rig.start(PODS);
+    assert_eq!(rig.pass(1), ["stdout:a"]);
+    rig.rename(LOG, &format!("{LOG}.20260310-154815"));
+    rig.append(LOG, "");
+    assert_eq!(rig.pass(1), [""; 0]);
+    // Filled and rotated away between two looks at its size.
+    rig.append(LOG, cri_first(2, "b"));
+    rig.rename(LOG, &format!("{LOG}.20260310-154816"));
+    rig.append(LOG, cri_first(3, "c"));
+    assert_eq!(rig.pass(1), ["stdout:b", "stdout:c"]);
+}
+
+#[test]
+fn a_chain_keeps_its_order_when_the_newest_vanishes_first() {
+    let mut rig = Rig::new();
+    rig.block_bytes = 100;
+    let rotated = format!("{LOG}.20260310-154815");
+    rig.append(&rotated, cri_first(1, "a") + &cri("stdout", "F", "a2") + &cri("stdout", "F", "a3"));
+    rig.append(LOG, cri_first(2, "b"));
+    rig.start(PODS);
+    assert!(rig.read().is_some(), "all are open");
+    // A container that is gone loses its files in the order of their names.
+    fs::remove_file(rig.path(LOG)).unwrap();
+    rig.append("pods/shop_cart-7d9-x2_1f2e/app/1.log", cri_first(3, "c"));
+    rig.now = rig.now.after(Duration::from_millis(200));
+    assert_eq!(rig.texts(), ["stdout:a3", "stdout:b", "stdout:c"]);
+}
+
+#[test]
+fn what_a_pod_that_is_gone_left_open_is_given_out() {
+    let mut rig = Rig::new();
+    rig.append(LOG, cri_first(1, "a") + &cri("stdout", "P", "its last wo"));
+    rig.start(PODS);
+    assert_eq!(rig.pass(1), ["stdout:a"]);
+    fs::remove_dir_all(rig.path("pods/shop_cart-7d9-x2_1f2e")).unwrap();
+    assert_eq!(rig.pass(30), [""; 0], "for a moment the name may only be missing");
+    assert_eq!(rig.pass(60), ["stdout:its last wo unterminated"]);
+}
+
 /// Does what kubelet does to a rotated log.
 fn compress_file(rig: &Rig, name: &str) {
     let text = fs::read(rig.path(name)).unwrap();
