@@ -12,6 +12,7 @@ use crate::buffer_cmd;
 use crate::config::{self, Builtin, FileSchema, Pipeline};
 use crate::dlq;
 use crate::redact_filter::{self, PseudonymArgs, RedactArgs};
+use crate::memory;
 use crate::run::{self, RunOptions};
 
 /// The exit code for a configuration that cannot be used: `EX_CONFIG` of sysexits.h.
@@ -300,7 +301,12 @@ fn load(args: &ConfigArgs) -> anyhow::Result<Result<Pipeline<Builtin>, ExitCode>
         }
     };
     complain(&checked.report(colour()))?;
-    Ok(checked.pipeline.ok_or(config_error))
+    let Some(pipeline) = checked.pipeline else { return Ok(Err(config_error)) };
+    if let Err(problem) = memory::check(&pipeline) {
+        complain(&format!("error: {problem}\n"))?;
+        return Ok(Err(config_error));
+    }
+    Ok(Ok(pipeline))
 }
 
 fn complain(text: &str) -> anyhow::Result<()> {

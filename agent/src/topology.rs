@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, anyhow};
 use skidder_pipeline::body::Bodies;
 use skidder_pipeline::buffer::{BufferOptions, SinkBuffer};
+use skidder_pipeline::delivery::decide::Concurrency;
 use skidder_pipeline::delivery::{Bury, DeadLetterFile, Delivery, Discard};
 use skidder_pipeline::edge::{Clock, SplitMix};
 use skidder_pipeline::frame::FrameScope;
@@ -18,16 +19,13 @@ use skidder_pipeline::run::{Control, Edge, Feed, Node, Outlet, Program, Worker};
 use skidder_pipeline::source::{Held, SinkSet};
 use skidder_pipeline::stats::{SinkStats, Stats};
 use skidder_sinks::common::BufferSettings;
-use skidder_sinks::{SinkContext, SinkParts};
+use skidder_sinks::{SinkConfig, SinkContext, SinkParts};
 
 use crate::buffer_cmd;
-use crate::config::{Builtin, Kind, NodeId, OnReject, Pipeline, SinkCommon};
+use crate::config::{Builtin, Kind, Named, NodeId, OnReject, Pipeline, SinkCommon};
+use crate::memory::{self, Share};
 use crate::sources::{Claims, SourceContext};
 use crate::state::{State, random_bytes};
-
-/// The bytes of one sink's frames that are kept in memory beside the disk; older ones are read back when their turn comes.
-/// A few frames, so that a store that keeps up never causes a read.
-const FRAMES_IN_MEMORY_BYTES: u64 = 8 << 20;
 
 /// Called when the reader of the standard output has gone.
 pub type OnOutputClosed = Arc<dyn Fn() + Send + Sync>;
@@ -62,13 +60,12 @@ pub fn build(
     let mut outlets = Vec::new();
     let mut deliveries = Vec::new();
     let mut queues = Vec::new();
-    for named in &pipeline.sinks {
+    for (named, mut parts, share) in sinks(pipeline, state, on_output_closed)? {
         let name: Arc<str> = named.name.as_str().into();
-        let parts = named
-            .config
-            .build(&sink_context(pipeline, state, &named.name, on_output_closed))
-            .map_err(|problems| not_built("sink", &name, &problems))?;
-        let queue = open_queue(&name, &parts, state, &control, &stats, &*clock)?;
+        if let Concurrency::Adaptive { max } = &mut parts.delivery.concurrency {
+            *max = share.sends;
+        }
+        let queue = open_queue(&name, &parts, share, state, &control, &stats, &*clock)?;
         let scope = FrameScope::new(state.epoch(), name.clone(), run);
         outlets.push(Outlet::new(parts.sink.encoder(), Bodies::new(parts.compression, parts.limits), scope, queue.clone()));
         deliveries.push(Delivery {
@@ -89,6 +86,24 @@ pub fn build(
     Ok(Topology { worker, control, deliveries, queues, stats })
 }
 
+/// The sinks with what each may hold in memory.
+fn sinks<'a>(
+    pipeline: &'a Pipeline<Builtin>,
+    state: &State,
+    on_output_closed: &OnOutputClosed,
+) -> anyhow::Result<Vec<(&'a Named<SinkConfig>, SinkParts, Share)>> {
+    let mut built = Vec::new();
+    for named in &pipeline.sinks {
+        let parts = named.config.build(&sink_context(pipeline, state, &named.name, on_output_closed));
+        built.push((named, parts.map_err(|problems| not_built("sink", &named.name, &problems))?));
+    }
+    let limit = memory::limit(pipeline);
+    let needs: Vec<_> = built.iter().map(|(named, parts)| (named.name.as_str(), parts)).collect();
+    let shares = memory::shares(limit, &needs).map_err(anyhow::Error::msg)?;
+    tracing::debug!(limit_bytes = limit, ?shares, "memory");
+    Ok(built.into_iter().zip(shares).map(|((named, parts), share)| (named, parts, share)).collect())
+}
+
 fn dead_letters(common: &SinkCommon, name: &str, state: &State, stats: &Arc<SinkStats>) -> Box<dyn Bury> {
     match common.on_reject {
         OnReject::DeadLetter => Box::new(DeadLetterFile::new(state.dir(), name, common.dead_letters.max_size.0, stats.clone())),
@@ -103,6 +118,7 @@ fn new_stats(pipeline: &Pipeline<Builtin>) -> Stats {
 fn open_queue(
     name: &str,
     parts: &SinkParts,
+    share: Share,
     state: &State,
     control: &Arc<Control>,
     stats: &Stats,
@@ -110,8 +126,7 @@ fn open_queue(
 ) -> anyhow::Result<Arc<Queue>> {
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
     let BufferSettings { disk, max_bytes, when_full, sync_after } = parts.buffer;
-    let options =
-        BufferOptions { disk, dir: sink_dir(state, name), max_bytes, when_full, sync_after, memory_bytes: FRAMES_IN_MEMORY_BYTES };
+    let options = BufferOptions { disk, dir: sink_dir(state, name), max_bytes, when_full, sync_after, memory_bytes: share.frames_bytes };
     let (buffer, recovered) = SinkBuffer::open(fs, options, state.epoch(), clock.now());
     if recovered.frames > 0 || recovered.damaged_frames > 0 || recovered.torn_bytes > 0 {
         tracing::info!(

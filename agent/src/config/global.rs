@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use skidder_pipeline::problem::Problem;
+use skidder_sinks::common::ByteSize;
 
 /// The options at the top of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -16,6 +17,11 @@ pub struct Global {
     /// the beginning. A relative path is resolved against the directory of the configuration file.
     #[schemars(example = "/var/lib/skidder", length(min = 1))]
     pub data_dir: Option<PathBuf>,
+    /// The most memory to use, whatever the stores do. Bounds of the sinks are derived from it: how many requests each may have
+    /// under way, how much waits in memory beside the disk. 64 MiB where it is not given, or 60 % of the cgroup's limit if
+    /// that is less.
+    #[schemars(example = "64MiB")]
+    pub memory_limit: Option<ByteSize>,
     /// The endpoint for probes and Prometheus.
     #[serde(default)]
     pub api: ApiConfig,

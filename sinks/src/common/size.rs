@@ -65,6 +65,10 @@ impl schemars::JsonSchema for ByteSize {
         "ByteSize".into()
     }
 
+    fn schema_id() -> Cow<'static, str> {
+        concat!(module_path!(), "::ByteSize").into()
+    }
+
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "description": "A number of bytes, as 268435456 or \"256MiB\".",

@@ -199,6 +199,9 @@ pub(super) fn named(text: &Text<'_>, at: usize) -> Option<(Detector, usize)> {
     says(&text.bytes[start..=last]).map(|detector| (detector, last))
 }
 
+/// The longest password that is taken out of a sentence.
+const MAX_PROSE_BYTES: usize = 64;
+
 /// The key whose last byte stands at `at` (or before a space there), if it says something, and its value.
 pub(super) fn value(text: &Text<'_>, at: usize, done: &Done) -> Option<KeyValue> {
     let (detector, last) = named(text, at)?;
@@ -385,13 +388,16 @@ pub(super) fn prose_password(text: &Text<'_>, at: usize) -> Option<(usize, usize
         return None;
     }
     let start = start + usize::from(matches!(text.get(start), Some(b'"' | b'\'')));
-    let end = text.run(start, |byte| !byte.is_ascii_whitespace() && !matches!(byte, b'"' | b'\'' | b'<' | b'>'));
+    // What goes on for longer is none, and is not looked through again for each such word in it.
+    let ahead = &text.bytes[start..text.bytes.len().min(start + MAX_PROSE_BYTES + 8)];
+    let length = ahead.iter().take_while(|byte| !byte.is_ascii_whitespace() && !matches!(byte, b'"' | b'\'' | b'<' | b'>')).count();
+    let end = start + length;
     let end = end - text.bytes[start..end].iter().rev().take_while(|byte| matches!(byte, b'.' | b',' | b';' | b')')).count();
     let value = &text.bytes[start..end];
     let any = |test: fn(&u8) -> bool| value.iter().any(test);
     let strong =
         any(u8::is_ascii_alphabetic) && any(u8::is_ascii_digit) && any(|byte| byte.is_ascii_uppercase() || byte.is_ascii_punctuation());
-    ((6..=64).contains(&value.len()) && strong && !value.starts_with(b"[") && !is_placeholder(value)).then_some((start, end))
+    ((6..=MAX_PROSE_BYTES).contains(&value.len()) && strong && !value.starts_with(b"[") && !is_placeholder(value)).then_some((start, end))
 }
 
 #[cfg(test)]

@@ -71,8 +71,8 @@ fn a_cut_leaves_no_half_of_a_value() {
             batch.push(0, &[Field { value, ..field }]);
             batch.cuts().push(Cut { value, around });
         }
-        apply(&mut *transform(json!({"type": "redact", "builtins": ["email", "ipv4"]})), &mut batch);
-        apply(&mut *transform(json!({"type": "redact", "builtins": ["credit_card"]})), &mut batch);
+        apply(&mut *transform(json!({"type": "redact", "detectors": ["email", "ipv4"]})), &mut batch);
+        apply(&mut *transform(json!({"type": "redact", "detectors": ["credit_card"]})), &mut batch);
         let message = |view: skidder_pipeline::batch::RecordView<'_>| view.iter().next().unwrap().1.plain_str().into_owned();
         let pieces: Vec<String> = batch.records().map(message).collect();
         assert_eq!(pieces.concat(), whole, "cut at {first} and {second}: {pieces:?}");

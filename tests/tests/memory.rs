@@ -1,0 +1,74 @@
+//! The memory limit holds while every store is down, and logs grow.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use skidder_tests::agent::until;
+use skidder_tests::generate::{Fleet, Log};
+use skidder_tests::site::Site;
+use skidder_tests::store::dead_url;
+
+const LIMIT_MIB: u64 = 64;
+const PODS: usize = 4;
+
+/// How long the logs grow: several times what the sinks may hold in memory goes by.
+const GROWS: Duration = Duration::from_secs(6);
+
+#[test]
+fn the_limit_holds_while_every_store_is_down() {
+    let dead = dead_url().unwrap();
+    let sinks: String = (0..3)
+        .map(|n| {
+            format!(
+                "[sinks.store{n}]\ntype = \"elasticsearch\"\ninputs = [\"parse\"]\nendpoints = [\"{dead}\"]\nindex = \"logs\"\n\
+                 buffer.max_size = \"64MiB\"\n"
+            )
+        })
+        .collect();
+    let site = Site::new(format!(
+        "data_dir = \"state\"\nmemory_limit = \"{LIMIT_MIB}MiB\"\n[api]\nenabled = false\n\
+         [sources.pods]\ntype = \"kubernetes_logs\"\nroot = \"pods\"\n\
+         [transforms.parse]\ntype = \"json\"\ninputs = [\"pods\"]\n{sinks}"
+    ))
+    .unwrap();
+    let fleet = Fleet::new(5, PODS);
+    let mut logs: Vec<Log> = (0..PODS).map(|pod| Log::create(&fleet, &site.path("pods"), pod).unwrap()).collect();
+    let agent = site.start().unwrap();
+    let pid = agent.pid().unwrap().as_raw_nonzero();
+    let begin = Instant::now();
+    while begin.elapsed() < GROWS {
+        for log in &mut logs {
+            log.append(5_000).unwrap();
+            log.flush().unwrap();
+        }
+    }
+    // All buffers have something, so the limit was under pressure.
+    until(|| (0..3).all(|n| buffered(&site, n) > 4 << 20).then_some(())).expect("the buffers fill");
+    let peak = peak_mib(pid).unwrap();
+    let written: u64 = logs.iter().map(Log::records).sum();
+    eprintln!(
+        "peak {peak} MiB of {LIMIT_MIB} with {written} records and {} MiB on disk",
+        (0..3).map(|n| buffered(&site, n)).sum::<u64>() >> 20
+    );
+    agent.signal(Signal::TERM).unwrap();
+    agent.signal(Signal::TERM).unwrap();
+    agent.wait(Duration::from_secs(30)).unwrap();
+    assert!(peak < LIMIT_MIB, "{peak} MiB");
+}
+
+/// The bytes of a sink's segments.
+fn buffered(site: &Site, sink: usize) -> u64 {
+    let entries = std::fs::read_dir(site.path(&format!("state/sink-store{sink}"))).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.path().extension().is_some_and(|end| end == "seg"))
+        .filter_map(|entry| Some(entry.metadata().ok()?.len()))
+        .sum()
+}
+
+/// The most memory that the process ever had in use (`VmHWM`, proc(5)).
+fn peak_mib(pid: impl std::fmt::Display) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()? >> 10)
+}
