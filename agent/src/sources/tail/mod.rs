@@ -6,6 +6,7 @@
 
 mod chain;
 mod discover;
+mod env;
 mod generation;
 mod held;
 mod limits;
@@ -15,24 +16,20 @@ mod watch;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use skidder_pipeline::edge::{Clock, Nanos};
+use skidder_pipeline::edge::Nanos;
 use skidder_pipeline::position::FileKey;
 use skidder_pipeline::shared::Shared;
-use skidder_pipeline::source::{Chunk, Held, Read, SinkSet, Source};
-use skidder_pipeline::stats::SourceStats;
+use skidder_pipeline::source::{Chunk, Read, SinkSet, Source};
 
-use super::assemble::Rules;
-use super::claims::Claims;
-use super::framing::Format;
-use super::identity::{Facts, Registry};
+use super::identity::Facts;
 use chain::{Found, merge};
 use discover::LogPath;
 pub(crate) use discover::{Age, Describe, Discover, Entry, Listing, Origin, Place};
+pub(crate) use env::{Env, Settings};
 use generation::{Compressed, Content, Generation, Memory};
 use limits::Share;
 use open::Refusal;
@@ -58,75 +55,6 @@ const MAX_TURNS: usize = 256;
 const MAX_LOOKS: usize = 3;
 /// How many paths are remembered as warned of.
 const MAX_WARNED: usize = 10_000;
-
-/// What all streams of a source share.
-pub(crate) struct Env {
-    pub name: String,
-    pub sinks: SinkSet,
-    pub new_sinks: SinkSet,
-    pub held: Arc<dyn Held>,
-    pub claims: Arc<Claims>,
-    pub stats: Arc<SourceStats>,
-    /// Where losses are counted: for each sink that has them.
-    pub losses: Arc<SourceStats>,
-    pub clock: Arc<dyn Clock>,
-    pub registry: Option<Arc<Mutex<Registry>>>,
-    pub describe: Describe,
-    pub rules: Arc<Rules>,
-    pub format: Format,
-    pub block_bytes: usize,
-    pub once: bool,
-    pub stopping: bool,
-}
-
-impl Env {
-    /// What a fork for `sinks` shares. What it reads again is not counted again, unless it takes this one's place.
-    fn fork(&self, sinks: SinkSet) -> Env {
-        let takes_over = self.sinks.without(sinks).is_empty();
-        Env {
-            name: self.name.clone(),
-            sinks,
-            new_sinks: SinkSet::default(),
-            held: self.held.clone(),
-            claims: self.claims.clone(),
-            stats: if takes_over { self.stats.clone() } else { Arc::default() },
-            losses: self.losses.clone(),
-            clock: self.clock.clone(),
-            registry: self.registry.clone(),
-            rules: self.rules.clone(),
-            ..*self
-        }
-    }
-
-    fn identify(&self, facts: &Facts, path: &Path, head: &[u8], fits: impl FnMut(&FileKey) -> io::Result<bool>) -> io::Result<FileKey> {
-        match &self.registry {
-            Some(registry) => registry.lock().unwrap_or_else(PoisonError::into_inner).identify(facts, path, head, fits),
-            None => Err(io::Error::other("this source keeps no register of files")),
-        }
-    }
-
-    fn line_timeout(&self) -> Option<Duration> {
-        self.rules.multiline.as_ref().map(|multiline| multiline.timeout)
-    }
-
-    fn has_last_line(&self) -> bool {
-        self.rules.multiline.as_ref().is_some_and(|multiline| multiline.has_last_line())
-    }
-}
-
-/// How a source tails.
-#[derive(Clone, Copy)]
-pub(crate) struct Settings {
-    pub rescan: Duration,
-    /// Whether what is there at the first scan, and was never met before, is skipped.
-    pub from_end: bool,
-    /// Files that were not written for longer are not opened.
-    pub ignore_older: Option<Duration>,
-    /// How much is read of each log, in bytes per second.
-    pub rate: Option<u64>,
-    /// How many bytes of deleted files are kept on the disk by being held open.
-    pub max_held_bytes: u64,
-}
 
 /// A source that tails what its discovery finds.
 pub(crate) struct Tailer {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use skidder_pipeline::batch::Batch;
 use skidder_pipeline::position::RangeSet;
 use skidder_pipeline::source::SinkSet;
+use skidder_pipeline::stats::SourceStats;
 
 use super::*;
 use crate::sources::testing::{Fake, context, show};
