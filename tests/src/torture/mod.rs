@@ -146,10 +146,12 @@ impl Rig {
         let Rig { site, targets, figures, options, .. } = &mut self;
         let (lived, wrote) = thread::scope(|scope| {
             let writer = scope.spawn(|| write(&mut logs, share, targets, &progress, seed));
-            let lived = (0..kills).try_for_each(|round| {
-                progress.allowed.store(records * (u64::from(round) + 1) / u64::from(kills), Ordering::Relaxed);
-                live_once(site, options, round, figures)
-            });
+            let (mut lived, mut round) = (Ok(()), 0);
+            while lived.is_ok() && figures.kills < kills {
+                progress.allowed.store(records * (u64::from(figures.kills) + 1) / u64::from(kills), Ordering::Relaxed);
+                lived = live_once(site, options, round, figures);
+                round += 1;
+            }
             progress.done.store(true, Ordering::Relaxed);
             (lived, writer.join().unwrap_or_else(|_| Err("the writer panicked".to_owned())))
         });
