@@ -375,10 +375,8 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// Appends bytes and a new line, so that a search of all bytes never takes the ends of two values for one.
 fn append(bytes: &mut Vec<u8>, more: &[u8]) -> Span {
     let start = bytes.len();
     bytes.extend_from_slice(more);
-    bytes.push(b'\n');
-    Span::new(start, start + more.len())
+    Span::new(start, bytes.len())
 }

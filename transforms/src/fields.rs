@@ -72,13 +72,11 @@ impl Appended {
     }
 }
 
-/// Appends `more` and gives its place. A new line after it keeps it apart from what is appended next, so that a search of all
-/// bytes never takes the ends of two values for one.
+/// Appends `more` and gives its place.
 pub(crate) fn append(bytes: &mut Vec<u8>, more: &[u8]) -> Span {
     let start = bytes.len();
     bytes.extend_from_slice(more);
-    bytes.push(b'\n');
-    Span::new(start, start + more.len())
+    Span::new(start, bytes.len())
 }
 
 /// Keys of the top level to look for in all records of a batch at once.

@@ -63,7 +63,10 @@ pub fn check_redaction(graph: &Graph, redacts: &[bool], sinks: &[&Node], require
         let Some(sink) = sinks.get(index).filter(|_| is_open) else { continue };
         let message = format!("records can reach `{}` without passing a `redact` transform", sink.name);
         let report = if required { Diagnostic::error } else { Diagnostic::warning };
-        found.push(report(sink.key(), Some(sink.span.clone()), message).help("let its `inputs` name a transform of the type `redact`, or one behind it"));
+        found.push(
+            report(sink.key(), Some(sink.span.clone()), message)
+                .help("let its `inputs` name a transform of the type `redact`, or one behind it"),
+        );
     }
 }
 

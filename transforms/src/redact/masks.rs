@@ -7,24 +7,16 @@
 pub(super) const WINDOW: usize = 66;
 
 /// The classes of the first 64 bytes of a window.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Masks {
     /// `0` to `9`.
     pub(super) digit: u64,
     /// `.`
     pub(super) dot: u64,
-    /// Space, `-`, `.` and brackets: what may stand between groups of digits.
+    /// Space, `-` and `.`: what may stand between the groups of a card number.
     pub(super) separator: u64,
-    /// The first byte of a literal: see [`is_mark`].
+    /// `@`, or the first byte of `eyJ` (or `EyJ`), of `bea` in any case, of `\u`, or of `%0` to `%7`.
     pub(super) mark: u64,
-    /// `:`
-    pub(super) colon: u64,
-    /// `:` and `-`.
-    pub(super) joint: u64,
-    /// Letters, digits, `_` and `-`.
-    pub(super) token: u64,
-    /// The last byte of what may be a key: a letter before a quote, `=`, `:`, a backslash, `%`, `]` or a new line; or a space before `=` or `:`.
-    pub(super) key_end: u64,
 }
 
 /// The masks of a window.
@@ -34,17 +26,13 @@ pub(super) fn masks(window: &[u8; WINDOW]) -> Masks {
     for (at, class) in classes.iter_mut().enumerate() {
         *class = class_bits(window[at], window[at + 1], window[at + 2]);
     }
-    let mut masks = Masks::default();
+    let mut masks = Masks { digit: 0, dot: 0, separator: 0, mark: 0 };
     for (part, classes) in classes.as_chunks::<8>().0.iter().enumerate() {
         let word = u64::from_le_bytes(*classes);
         masks.digit |= gather(word) << (part * 8);
         masks.dot |= gather(word >> 1) << (part * 8);
         masks.separator |= gather(word >> 2) << (part * 8);
         masks.mark |= gather(word >> 3) << (part * 8);
-        masks.colon |= gather(word >> 4) << (part * 8);
-        masks.joint |= gather(word >> 5) << (part * 8);
-        masks.token |= gather(word >> 6) << (part * 8);
-        masks.key_end |= gather(word >> 7) << (part * 8);
     }
     masks
 }
@@ -55,44 +43,14 @@ pub(super) fn masks(window: &[u8; WINDOW]) -> Masks {
 fn class_bits(byte: u8, next: u8, third: u8) -> u8 {
     let digit = byte.wrapping_sub(b'0') < 10;
     let dot = byte == b'.';
-    let dash = byte == b'-';
-    let colon = byte == b':';
-    let space = byte == b' ';
-    let separator = dot | space | dash | (byte.wrapping_sub(b'(') < 2);
-    let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
-    let token = letter | digit | dash | (byte == b'_');
-    let assigns = (next == b'=') | (next == b':');
-    let ends = assigns | (next == b'"') | (next == b'\\') | (next == b'%') | (next == b'\n') | (next == b'\'') | (next == b']');
-    let key_end = ((letter | (byte >= 0x80)) & ends) | (space & assigns);
-    u8::from(digit)
-        | u8::from(dot) << 1
-        | u8::from(separator) << 2
-        | u8::from(is_mark(byte, next, third)) << 3
-        | u8::from(colon) << 4
-        | u8::from(colon | dash) << 5
-        | u8::from(token) << 6
-        | u8::from(key_end) << 7
-}
-
-/// Whether a byte is `@`, or the first one of `eyJ`, of `\u`, of `%0` to `%7`, of `bea`, `bas`, `tok`, `pas`, `pik`, `neg`, `BEG`
-/// in some or any case, of two capitals and a digit, of `<<` and `<` with a digit, or of characters that the decoded view writes otherwise.
-#[inline(always)]
-pub(super) fn is_mark(byte: u8, next: u8, third: u8) -> bool {
+    let separator = dot | (byte == b' ') | (byte == b'-');
     // Letters in lower case; other bytes become others, none of which a comparison here is for.
     let [lower, lower_next, lower_third] = [byte | 0x20, next | 0x20, third | 0x20];
     let eyj = (lower == b'e') & (next == b'y') & (third == b'J');
-    let b_words = (lower == b'b')
-        & (((lower_next == b'e') & (lower_third == b'a'))
-            | ((lower_next == b'a') & (lower_third == b's'))
-            | ((next == b'E') & (third == b'G')));
-    let p_words = (lower == b'p') & (((lower_next == b'a') & (lower_third == b's')) | ((lower_next == b'i') & (lower_third == b'k')));
-    let words =
-        ((lower == b't') & (lower_next == b'o') & (lower_third == b'k')) | ((lower == b'n') & (lower_next == b'e') & (lower_third == b'g'));
+    let bea = (lower == b'b') & (lower_next == b'e') & (lower_third == b'a');
     let escape = ((byte == b'\\') & (next == b'u')) | ((byte == b'%') & (next.wrapping_sub(b'0') < 8));
-    let account = (byte.wrapping_sub(b'A') < 26) & (next.wrapping_sub(b'A') < 26) & (third.wrapping_sub(b'0') < 10);
-    let filler = (byte == b'<') & ((next == b'<') | (next.wrapping_sub(b'0') < 10));
-    let wide = ((byte == 0xef) & (next == 0xbc)) | ((byte == 0xc2) & (next == 0xa0)) | ((byte == 0xe2) & ((next == 0x84) | (next == 0x80)));
-    (byte == b'@') | escape | eyj | b_words | p_words | words | account | filler | wide
+    let mark = (byte == b'@') | escape | eyj | bea;
+    u8::from(digit) | u8::from(dot) << 1 | u8::from(separator) << 2 | u8::from(mark) << 3
 }
 
 /// The lowest bits of eight bytes, as eight bits.
@@ -112,28 +70,14 @@ mod tests {
         Masks {
             digit: mask(&|b| b[0].is_ascii_digit()),
             dot: mask(&|b| b[0] == b'.'),
-            separator: mask(&|b| matches!(b[0], b' ' | b'-' | b'.' | b'(' | b')')),
+            separator: mask(&|b| matches!(b[0], b' ' | b'-' | b'.')),
             mark: mask(&|b| {
-                let literals = ["bea", "bas", "tok", "pas", "pik", "neg"];
                 b[0] == b'@'
                     || b.starts_with(b"\\u")
                     || (b[0] == b'%' && (b'0'..=b'7').contains(&b[1]))
-                    || literals.iter().any(|literal| b.eq_ignore_ascii_case(literal.as_bytes()))
+                    || b.eq_ignore_ascii_case(b"bea")
                     || b == b"eyJ"
                     || b == b"EyJ"
-                    || b == b"BEG"
-                    || b == b"bEG"
-                    || (b[0].is_ascii_uppercase() && b[1].is_ascii_uppercase() && b[2].is_ascii_digit())
-                    || (b[0] == b'<' && (b[1] == b'<' || b[1].is_ascii_digit()))
-                    || matches!(b, [0xef, 0xbc, _] | [0xc2, 0xa0, _] | [0xe2, 0x80 | 0x84, _])
-            }),
-            colon: mask(&|b| b[0] == b':'),
-            joint: mask(&|b| matches!(b[0], b':' | b'-')),
-            token: mask(&|b| b[0].is_ascii_alphanumeric() || matches!(b[0], b'_' | b'-')),
-            key_end: mask(&|b| {
-                let letter = b[0].is_ascii_alphabetic() || b[0] >= 0x80;
-                letter && matches!(b[1], b'=' | b':' | b'"' | b'\'' | b'\\' | b'%' | b'\n' | b']')
-                    || b[0] == b' ' && matches!(b[1], b'=' | b':')
             }),
         }
     }
@@ -142,7 +86,7 @@ mod tests {
         #[test]
         fn masks_say_what_each_byte_is(
             text in proptest::collection::vec(prop_oneof![
-                any::<u8>(), proptest::sample::select(b"eyJEbBGAastTokKpPiINng@\\u%.- 0123456789:=\"'_()<]\n\xef\xbc\xc2\xa0\xe2\x84\x80".to_vec())
+                any::<u8>(), proptest::sample::select(b"eyJEbBAa@\\u%.- 0123456789".to_vec())
             ], WINDOW)
         ) {
             let window: [u8; WINDOW] = text.try_into().unwrap_or([0; WINDOW]);

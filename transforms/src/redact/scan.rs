@@ -12,25 +12,17 @@ pub(super) const BLOCK: usize = 64;
 /// Places of one block at which detectors should look, one bit a byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Places {
-    /// The first byte of a literal: see [`is_mark`](super::masks::is_mark).
+    /// An `@`, or the first byte of `eyJ`, of `bea` in any case, of `\u`, or of `%` with a digit from 0 to 7.
     pub(super) marks: u64,
     /// The third dot of what could be an IPv4 address.
     pub(super) addresses: u64,
-    /// The ninth byte of digits with separators between them or without.
-    pub(super) clusters: u64,
-    /// The fifth `:` or `-` at distances of three: of what could be a MAC address.
-    pub(super) macs: u64,
-    /// The second of two colons, or the fifth of some with up to four bytes between them: of what could be an IPv6 address.
-    pub(super) colons: u64,
-    /// The twentieth byte of a run of letters, digits, `_` and `-`.
-    pub(super) runs: u64,
-    /// The last byte of what could be a key.
-    pub(super) keys: u64,
+    /// The end of digits, as many as the shortest payment card has, with single separators between them or without.
+    pub(super) cards: u64,
 }
 
 impl Places {
     pub(super) fn any(self) -> bool {
-        self.marks | self.addresses | self.clusters | self.macs | self.colons | self.runs | self.keys != 0
+        self.marks | self.addresses | self.cards != 0
     }
 }
 
@@ -55,52 +47,29 @@ pub(super) fn scan(text: &[u8], mut visit: impl FnMut(usize, Places)) {
 /// What the masks of the block before were, for runs that cross from one to the next.
 #[derive(Default)]
 struct History {
-    digits: u64,
-    separators: u64,
+    digits: [u64; 4],
     closed: [u64; 4],
-    cluster: u64,
-    tokens: [u64; 4],
-    run: u64,
     dots: u64,
     pairs: u64,
-    joints: [u64; 4],
-    colons: [u64; 4],
 }
 
 impl History {
     #[inline(always)]
     fn step(&mut self, masks: Masks) -> Places {
-        let after_digit = back(masks.digit, self.digits, 1);
-        let first = masks.separator & after_digit;
-        // Digits, and up to two separators that follow one.
-        let closed = masks.digit | first | masks.separator & back(first, self.separators, 1);
-        (self.digits, self.separators) = (masks.digit, first);
-        let eights = runs_of_8(closed, &mut self.closed);
-        let nines = eights.0 & back(eights.0, eights.1, 1);
-        let clusters = nines & !back(nines, self.cluster, 1);
-        self.cluster = nines;
-
-        let eights = runs_of_8(masks.token, &mut self.tokens);
-        let twenties = eights.0 & back(eights.0, eights.1, 8) & back(eights.0, eights.1, 12);
-        let runs = twenties & !back(twenties, self.run, 1);
-        self.run = twenties;
+        let after_digit = back(masks.digit, self.digits[0], 1);
+        // Digits, and the single separators that follow one.
+        let closed = masks.digit | masks.separator & after_digit;
+        let digits8 = runs_of_8(masks.digit, &mut self.digits);
+        let closed8 = runs_of_8(closed, &mut self.closed);
+        // 13 digits in a row, or 16 characters: 14 digits in three groups, the shortest form with separators.
+        let cards = digits8.0 & back(digits8.0, digits8.1, 5) | closed8.0 & back(closed8.0, closed8.1, 8);
 
         let near = |dots: u64, before: u64| dots & (back(dots, before, 2) | back(dots, before, 3) | back(dots, before, 4));
         let dots = masks.dot & after_digit;
         let pairs = near(dots, self.dots);
         let addresses = near(pairs, self.pairs);
         (self.dots, self.pairs) = (dots, pairs);
-
-        let mut macs = masks.joint;
-        let mut colons = masks.colon;
-        let doubled = colons & back(colons, self.colons[0], 1);
-        for (joints, before) in self.joints.iter_mut().zip(&mut self.colons) {
-            let (joint, colon) = (macs, colons);
-            macs &= back(joint, *joints, 3);
-            colons &= back(colon, *before, 2) | back(colon, *before, 3) | back(colon, *before, 4) | back(colon, *before, 5);
-            (*joints, *before) = (joint, colon);
-        }
-        Places { marks: masks.mark, addresses, clusters, macs, colons: doubled | colons, runs, keys: masks.key_end }
+        Places { marks: masks.mark, addresses, cards }
     }
 }
 
@@ -129,11 +98,24 @@ pub(super) struct Hits {
 }
 
 impl Hits {
-    /// Starts anew for a text of `length` bytes.
-    pub(super) fn clear(&mut self, length: usize) {
+    /// Scans `text` anew.
+    pub(super) fn find(&mut self, text: &[u8]) {
         self.words.clear();
-        self.words.resize(length.div_ceil(BLOCK * 64), 0);
-        self.any = false;
+        self.words.resize(text.len().div_ceil(BLOCK * 64), 0);
+        let mut word = 0;
+        let mut index = 0;
+        scan(text, |at, places| {
+            let block = at / BLOCK;
+            if block / 64 != index {
+                self.words[index] = word;
+                (word, index) = (0, block / 64);
+            }
+            word |= u64::from(places.any()) << (block % 64);
+        });
+        if let Some(last) = self.words.get_mut(index) {
+            *last = word;
+        }
+        self.any = self.words.iter().any(|word| *word != 0);
     }
 
     /// Adds the blocks that `start..end` lies in.
@@ -186,33 +168,29 @@ mod tests {
     #[test]
     fn finds_places_wherever_blocks_begin() {
         for shift in 0..200 {
-            let pad = " ".repeat(shift);
+            let pad = "x".repeat(shift);
             assert_eq!(places(&format!("{pad}@ \\u0040 %40"), |p| p.marks), [shift, shift + 2, shift + 9]);
             assert_eq!(places(&format!("{pad} eyJ BeArer ey"), |p| p.marks), [shift + 1, shift + 5]);
             assert_eq!(places(&format!("{pad} 10.20.255.1"), |p| p.addresses), [shift + 10]);
-            assert_eq!(places(&format!("{pad}x 411111111111"), |p| p.clusters), [shift + 10]);
-            assert_eq!(places(&format!("{pad}x (415) 5551234"), |p| p.clusters), [shift + 11]);
-            assert_eq!(places(&format!("{pad} 00:1b-00:1b:44:11:3a:b7 x"), |p| p.macs), [15, 18, 21].map(|at| shift + at));
-            assert_eq!(places(&format!("{pad} fe80::1 1:22:333:4444:5 12:34:56"), |p| p.colons), [6, 22, 27, 30].map(|at| shift + at));
-            assert_eq!(places(&format!("{pad} abcdefghijklmnopqrstuvwxyz abc"), |p| p.runs), [shift + 20]);
-            assert_eq!(places(&format!("{pad} pwd=1 \"key\": a = b"), |p| p.keys), [shift + 3, shift + 10, shift + 15]);
+            assert_eq!(places(&format!("{pad} 4111111111111"), |p| p.cards), [shift + 13]);
+            assert_eq!(places(&format!("{pad} 3787-822463-1000 x"), |p| p.cards), [shift + 16, shift + 17]);
         }
     }
 
     #[test]
     fn passes_times_versions_and_short_numbers_by() {
-        for text in ["12:34:56.12345Z", "v1.2.3", "12345678"] {
-            assert_eq!(places(text, |p| p.addresses | p.clusters | p.macs | p.colons | p.runs), [0usize; 0], "{text}");
+        for text in ["2026-10-11 12:34:56.123456789Z", "2026-10-11T12:34:56.123456789+02:00", "v1.2.3", "12.5 13.25 1.", "123456789012"] {
+            assert_eq!(places(text, |p| p.addresses | p.cards), [0usize; 0], "{text}");
         }
     }
 
     #[test]
     fn hits_are_kept_by_block() {
-        let text = vec![b'x'; 20_000];
+        let mut text = vec![b'x'; 20_000];
+        text[70] = b'@';
+        text[15_000] = b'@';
         let mut hits = Hits::default();
-        hits.clear(text.len());
-        hits.mark(70, 71);
-        hits.mark(15_000, 15_001);
+        hits.find(&text);
         assert!(hits.any());
         for (start, end, expected) in [
             (0, 64, false),
@@ -228,7 +206,7 @@ mod tests {
         hits.mark(63, 65);
         hits.mark(14_900, 14_901);
         assert!(hits.within(0, 1) && hits.within(14_890, 14_900) && !hits.within(14_912, 14_976));
-        hits.clear(0);
+        hits.find(b"");
         assert!(!hits.any());
     }
 }

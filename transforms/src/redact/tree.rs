@@ -9,26 +9,17 @@ use super::engine::{Engine, Form};
 /// Says whether anything was.
 ///
 /// A number that loses a part of itself becomes a string. Keys that become equal are told apart by `_2`, `_3`, ….
-pub(super) fn redact(engine: &mut Engine, raw: &[u8], key: &[u8], out: &mut Vec<u8>) -> bool {
+pub(super) fn redact(engine: &mut Engine, raw: &[u8], out: &mut Vec<u8>) -> bool {
     out.clear();
     let (mut done, mut at) = (0, 0);
     let mut keys_changed = false;
-    // The key that the next value stands below, and those of the objects and arrays around it: elements of an array stand
-    // below the array's key.
-    let mut key = key;
-    let mut outer: Vec<(&[u8], bool)> = Vec::new();
     while at < raw.len() {
         let byte = raw[at];
         let start = at;
         if byte == b'"' {
             at = string_end(raw, at + 1);
             let is_key = raw[at + 1..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':');
-            let text = &raw[start + 1..at];
-            let below = if is_key { &[] } else { key };
-            if is_key {
-                key = text;
-            }
-            if let Some(redacted) = engine.redact(text, Form::Escaped, below) {
+            if let Some(redacted) = engine.redact(&raw[start + 1..at], Form::Escaped) {
                 out.extend_from_slice(&raw[done..start + 1]);
                 out.extend_from_slice(redacted);
                 done = at;
@@ -37,7 +28,7 @@ pub(super) fn redact(engine: &mut Engine, raw: &[u8], key: &[u8], out: &mut Vec<
             at += 1;
         } else if byte == b'-' || byte.is_ascii_digit() {
             at += raw[at..].iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).count();
-            if let Some(redacted) = engine.redact(&raw[start..at], Form::Escaped, key) {
+            if let Some(redacted) = engine.redact(&raw[start..at], Form::Escaped) {
                 out.extend_from_slice(&raw[done..start]);
                 out.push(b'"');
                 out.extend_from_slice(redacted);
@@ -45,15 +36,6 @@ pub(super) fn redact(engine: &mut Engine, raw: &[u8], key: &[u8], out: &mut Vec<
                 done = at;
             }
         } else {
-            match byte {
-                b'{' | b'[' => {
-                    outer.push((key, byte == b'['));
-                    key = if byte == b'[' { key } else { &[] };
-                }
-                b'}' | b']' => key = outer.pop().map_or(&[], |(key, _)| key),
-                b',' => key = if let Some((key, true)) = outer.last() { key } else { &[] },
-                _ => {}
-            }
             at += 1;
         }
     }

@@ -67,7 +67,7 @@ const PIPELINES: [Pipeline; 3] = [
     Pipeline {
         letter: 'b',
         name: "b: parse, enrich, redact → blackhole",
-        more: "[transforms.clean]\ntype = \"redact\"\ninputs = [\"meta\"]\ndetectors = [\"email\", \"credit_card\", \"ipv4\", \"jwt\", \"bearer_token\"]\n",
+        more: "[transforms.clean]\ntype = \"redact\"\ninputs = [\"meta\"]\n",
         to_store: false,
     },
     Pipeline { letter: 'c', name: "c: parse, enrich → disk buffer, gzip, Elasticsearch", more: "", to_store: true },
