@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod chance;
+pub mod fuzz;
 pub mod generate;
 pub mod kubelet;
 pub mod ledger;

@@ -39,6 +39,9 @@ pub fn test(options: &TestOptions) -> anyhow::Result<()> {
 
     let mut command = cargo();
     command.args(["test", "--locked", "--no-fail-fast"]).env("SKIDDER_BIN", binary);
+    if std::env::var_os("SKIDDER_FUZZ_SECONDS").is_none() {
+        command.env("SKIDDER_FUZZ_SECONDS", "60");
+    }
     let chosen = |argument: &OsString| argument.to_str().is_some_and(|text| text.starts_with("-p") || text.starts_with("--package"));
     if !options.more.iter().any(chosen) {
         command.arg("--workspace");
