@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Helm 4, a program and no server: `provision` builds it and prints its path.
+. "$(dirname "$0")/../lib.sh"
+V=$(awk '$1 == "helm.sh/helm/v4" { print $2 }' "$HERE/go.mod")
+BIN=$BACKENDS_CACHE/helm-$V/helm
+
+provision() {
+  if [ ! -x "$BIN" ]; then
+    mkdir -p "${BIN%/*}"; cd "$HERE"
+    local k='helm.sh/helm/v4/internal/version'
+    CGO_ENABLED=0 nice -n 15 go build -p 2 -trimpath -buildvcs=false -ldflags "-s -w -X $k.version=$V" -o "$BIN.new" helm.sh/helm/v4/cmd/helm
+    mv "$BIN.new" "$BIN"
+  fi
+  echo "$BIN"
+}
+
+start() {
+  echo "helm is no server: there is only provision" >&2
+  return 64
+}
+main "$@"
