@@ -10,6 +10,7 @@ pub mod agent;
 pub mod chance;
 pub mod fuzz;
 pub mod generate;
+pub mod kube;
 pub mod kubelet;
 pub mod ledger;
 pub mod measure;
