@@ -11,6 +11,7 @@ pub mod chance;
 pub mod fuzz;
 pub mod generate;
 pub mod image;
+pub mod kube;
 pub mod kubelet;
 pub mod ledger;
 pub mod measure;

@@ -11,6 +11,7 @@ mod generation;
 mod held;
 mod limits;
 pub(crate) mod open;
+mod pod;
 mod stream;
 mod watch;
 
@@ -24,6 +25,8 @@ use skidder_pipeline::edge::Nanos;
 use skidder_pipeline::position::FileKey;
 use skidder_pipeline::shared::Shared;
 use skidder_pipeline::source::{Chunk, Read, SinkSet, Source};
+
+use crate::metadata::Verdict;
 
 use super::identity::Facts;
 use chain::{Found, merge};
@@ -214,7 +217,7 @@ impl Tailer {
     }
 
     fn insert(&mut self, unit: Arc<Path>) -> usize {
-        let stream = Some(Box::new(Stream::new(unit.clone())));
+        let stream = Some(Box::new(Stream::new(unit.clone(), self.env.describe.hold(&unit))));
         let index = match self.free.pop() {
             Some(index) => {
                 self.streams[index] = stream;
@@ -233,6 +236,11 @@ impl Tailer {
     fn sync(&mut self, index: usize, entries: &[Entry], now: Nanos) {
         let Some(mut stream) = self.streams[index].take() else { return };
         stream.gone = false;
+        let left = stream.verdict(&self.env, now) == Verdict::Leave;
+        if left {
+            self.leave(&mut stream);
+        }
+        let entries = if left { &[] } else { entries };
         let mut chain: Vec<Generation> = std::mem::take(&mut stream.chain).into();
         for generation in &mut chain {
             generation.unlisted = true;
@@ -441,8 +449,20 @@ impl Tailer {
         let mut stream = self.streams[index].take()?;
         // Deficit round robin: who had a line of a megabyte passes the next turns.
         stream.deficit = (stream.deficit + BLOCK_BYTES as i64).min(BLOCK_BYTES as i64);
-        let waits = self.settings.rate.filter(|_| !self.env.once && !self.env.stopping).and_then(|rate| stream.allowance.wait(rate, now));
-        let turn = if let Some(until) = waits {
+        let verdict = stream.verdict(&self.env, now);
+        let rate = stream.rate(self.settings.rate).filter(|_| !self.env.once && !self.env.stopping);
+        let waits = rate.and_then(|rate| stream.allowance.wait(rate, now));
+        let turn = if verdict == Verdict::Leave {
+            self.leave(&mut stream);
+            Turn::Idle(now.after(MAX_POLL))
+        } else if let Verdict::Wait(until) = verdict {
+            if self.env.once {
+                self.active.push_back(index);
+                self.streams[index] = Some(stream);
+                return Some(Read::Idle { until });
+            }
+            Turn::Idle(until)
+        } else if let Some(until) = waits {
             // It is looked at meanwhile: it may be rotated, or deleted.
             Turn::Idle(until.min(now.after(MAX_POLL)))
         } else if stream.deficit <= 0 {

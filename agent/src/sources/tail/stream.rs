@@ -8,6 +8,8 @@ use std::time::Duration;
 use skidder_pipeline::edge::Nanos;
 use skidder_pipeline::source::Chunk;
 
+use crate::metadata::Hold;
+
 use super::super::assemble::{assemble_ready, constants};
 use super::super::join::Joiner;
 use super::generation::{Generation, Step, recycle};
@@ -48,6 +50,8 @@ pub(super) struct Stream {
     pub allowance: Allowance,
     /// What it last added to the sums of its source.
     pub share: Share,
+    /// What is known of the pod that writes it.
+    pub hold: Option<Hold>,
     /// Whether no listing knows it any more.
     pub gone: bool,
     /// Whether it was lately seen to grow: what reading needs is kept.
@@ -56,7 +60,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(unit: Arc<Path>) -> Stream {
+    pub(super) fn new(unit: Arc<Path>, hold: Option<Hold>) -> Stream {
         Stream {
             unit,
             chain: VecDeque::new(),
@@ -66,6 +70,7 @@ impl Stream {
             deficit: 0,
             allowance: Allowance::default(),
             share: Share::default(),
+            hold,
             gone: false,
             warm: false,
             interval: MIN_POLL,
