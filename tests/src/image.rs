@@ -103,7 +103,8 @@ fn pack(image: &Image, name: &str, arch: &str) -> io::Result<()> {
     of_the_index["platform"] = json!({"architecture": arch, "os": "linux"});
     let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
     of_the_index["annotations"] = json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag});
-    let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [of_the_index]}).to_string();
+    let index =
+        json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [of_the_index]}).to_string();
     let of_docker = json!([{"Config": blob(config.as_bytes()), "RepoTags": [name], "Layers": [blob(&zipped)]}]).to_string();
 
     let mut archive = Builder::new(File::create(&image.archive)?);

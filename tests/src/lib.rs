@@ -19,5 +19,6 @@ pub mod records;
 pub mod servers;
 pub mod site;
 pub mod store;
+pub mod tools;
 pub mod torture;
 pub mod workspace;
