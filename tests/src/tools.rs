@@ -5,7 +5,10 @@ use std::process::{Command, Stdio};
 
 use crate::workspace;
 
-/// A program of a folder below `tests/servers`, `helm` or `promtool`: its path. Built or unpacked where it is not there.
+/// All of them.
+pub const ALL: [&str; 2] = ["helm", "promtool"];
+
+/// One of [`ALL`]: its path. Built or unpacked where it is not there.
 ///
 /// # Errors
 /// With what the script said: a test that needs the program fails where it cannot be had.
