@@ -36,7 +36,7 @@ fi
 "${CARGO:-cargo}" build --locked --package skidder --bin skidder --profile "$profile" --target "$target" ${TARGET_DIR:+--target-dir "$TARGET_DIR"}
 
 rm -rf "$rootfs"
-mkdir -p "$rootfs/usr/bin" "$rootfs/etc/ssl/certs" "$rootfs/etc/skidder" "$rootfs/var/lib/skidder" "$rootfs/var/log" "$rootfs/tmp"
+mkdir -p "$rootfs/usr/bin" "$rootfs/etc/ssl/certs" "$rootfs/etc/skidder" "$rootfs/usr/share/doc/skidder" "$rootfs/var/lib/skidder" "$rootfs/var/log" "$rootfs/tmp"
 chmod 1777 "$rootfs/tmp"
 # Names of functions stay in, for backtraces; the tables of lines would be more than the program.
 "${cross}strip" --strip-debug -o "$rootfs/usr/bin/skidder" "${TARGET_DIR:-target}/$target/$profile/skidder"
@@ -51,4 +51,4 @@ fi
 echo 'root:x:0:0:root:/:/sbin/nologin' > "$rootfs/etc/passwd"
 echo 'root:x:0:' > "$rootfs/etc/group"
 echo 'hosts: files dns' > "$rootfs/etc/nsswitch.conf"
-cp LICENSE "$rootfs/etc/skidder/LICENSE"
+cp LICENSE "$rootfs/usr/share/doc/skidder/LICENSE"
