@@ -97,7 +97,8 @@ impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> HttpTransport<F> {
     async fn post_to(&self, endpoint: &str, frame: &Frame) -> Result<Response, TransportError> {
         let HttpRequest { path_and_query, mut headers } = (self.request)(frame);
         match frame.header().compression {
-            Compression::None => {}
+            // Where Snappy is all that a store takes, the content type says so.
+            Compression::None | Compression::Snappy => {}
             Compression::Gzip => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"))),
             Compression::Zstd => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"))),
         }
