@@ -48,6 +48,10 @@ pub struct Bodies {
 }
 
 impl Bodies {
+    /// All bodies together hold at most so many times what one may, so that the number of destinations does not decide how much
+    /// memory they take.
+    const ALL_BODIES: u64 = 8;
+
     /// No open bodies.
     pub fn new(compression: Compression, limits: BodyLimits) -> Bodies {
         Bodies { compression, limits, open: Vec::new(), records: 0, opened_at: None, now: Nanos(0) }
@@ -87,6 +91,7 @@ impl Bodies {
         self.records >= self.limits.max_records
             || self.open.len() >= self.limits.max_open
             || self.open.iter().any(|body| body.raw_bytes >= self.limits.max_bytes as u64)
+            || self.open.iter().map(|body| body.raw_bytes).sum::<u64>() >= Self::ALL_BODIES * self.limits.max_bytes as u64
             || self.due_at().is_some_and(|at| at <= now)
     }
 

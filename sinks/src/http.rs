@@ -51,6 +51,7 @@ pub struct HttpTransport<F> {
     endpoints: Endpoints,
     auth: Option<Auth>,
     request: F,
+    body: fn(&Frame) -> Bytes,
 }
 
 impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> HttpTransport<F> {
@@ -83,7 +84,13 @@ impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> HttpTransport<F> {
             problems.push(problem.help("use `https://`, or `auth.allow_plain_http = true` where the network is yours alone"));
         }
         let client = client(options, &urls, problems)?;
-        (problems.len() == before).then(|| HttpTransport { client, endpoints: Endpoints::new(urls), auth, request })
+        let body = |frame: &Frame| frame.body().clone();
+        (problems.len() == before).then(|| HttpTransport { client, endpoints: Endpoints::new(urls), auth, request, body })
+    }
+
+    /// The same, with what `body` makes of a frame's body: for stores that want something around it.
+    pub fn with_body(self, body: fn(&Frame) -> Bytes) -> HttpTransport<F> {
+        HttpTransport { body, ..self }
     }
 
     async fn post(&self, frame: &Frame) -> Result<Response, TransportError> {
@@ -102,7 +109,7 @@ impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> HttpTransport<F> {
             Compression::Gzip => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"))),
             Compression::Zstd => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"))),
         }
-        let mut request = self.client.post(format!("{endpoint}{path_and_query}")).headers(headers).body(frame.body().clone());
+        let mut request = self.client.post(format!("{endpoint}{path_and_query}")).headers(headers).body((self.body)(frame));
         request = match &self.auth {
             None => request,
             Some(Auth::Basic { user, password }) => request.basic_auth(user, Some(password.reveal())),

@@ -1,6 +1,7 @@
 //! Tables that sinks have in common, with Vector's names.
 
 mod auth;
+pub(crate) mod proto;
 pub mod semantics;
 mod size;
 mod tables;
