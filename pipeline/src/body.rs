@@ -100,6 +100,11 @@ impl Bodies {
         self.opened_at.map(|at| at.after(self.limits.linger))
     }
 
+    /// Whether a body for `destination` is open: a format with a head writes it where none is.
+    pub fn is_open(&self, destination: &str) -> bool {
+        self.open.iter().any(|body| *body.destination == *destination)
+    }
+
     /// Whether nothing is open.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
