@@ -9,9 +9,11 @@ pub mod console;
 pub mod destination;
 pub mod elasticsearch;
 pub mod file;
+pub mod grpc;
 pub mod http;
 pub mod lines;
 pub mod loki;
+pub mod otlp;
 #[cfg(test)]
 mod testing;
 
@@ -40,6 +42,8 @@ pub enum SinkConfig {
     File(file::FileConfig),
     /// Sends records to Grafana Loki.
     Loki(Box<loki::LokiConfig>),
+    /// Sends records to an OpenTelemetry Collector or any store that takes OTLP.
+    Otlp(Box<otlp::OtlpConfig>),
 }
 
 impl SinkConfig {
@@ -52,6 +56,7 @@ impl SinkConfig {
             SinkConfig::Elasticsearch(config) => config.build(context),
             SinkConfig::File(config) => config.build(context),
             SinkConfig::Loki(config) => config.build(context),
+            SinkConfig::Otlp(config) => config.build(context),
         }
     }
 }

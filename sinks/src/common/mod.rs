@@ -2,6 +2,7 @@
 
 mod auth;
 pub(crate) mod proto;
+pub mod schema;
 pub mod semantics;
 mod size;
 mod tables;
