@@ -11,6 +11,7 @@ pub mod elasticsearch;
 pub mod file;
 pub mod http;
 pub mod lines;
+pub mod setup;
 #[cfg(test)]
 mod testing;
 
