@@ -14,6 +14,7 @@ pub mod http;
 pub mod lines;
 pub mod loki;
 pub mod otlp;
+pub mod setup;
 #[cfg(test)]
 mod testing;
 
