@@ -12,13 +12,16 @@ use super::super::assemble::{assemble_ready, constants};
 use super::super::join::Joiner;
 use super::generation::{Generation, Step, recycle};
 use super::limits::{Allowance, Share};
-use super::{Env, MAX_POLL, MIN_POLL};
+use super::{Env, MAX_POLL, MIN_POLL, WATCHED_POLL};
 
 /// How long a last line without its newline may still be completed once a newer generation has bytes.
 const OPEN_LINE_GRACE: Duration = Duration::from_secs(1);
 /// How long a generation that was read to its end is kept open for what a slow writer may still add: logrotate's way is to
 /// rename, then to tell the writer.
 const LINGER: Duration = Duration::from_secs(60);
+
+/// A log that grows twice within this is asked rather than watched.
+const BUSY_WITHIN: Duration = Duration::from_millis(500);
 
 /// What a turn came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,9 +53,16 @@ pub(super) struct Stream {
     pub share: Share,
     /// Whether no listing knows it any more.
     pub gone: bool,
+    /// Whether the watch of its directory would tell of writes to it.
+    pub tells_writes: bool,
+    /// Whether it does: then it is hardly asked.
+    pub watched: bool,
     /// Whether it was lately seen to grow: what reading needs is kept.
     warm: bool,
     interval: Duration,
+    /// When it was last seen to grow, and whether that was soon after the time before.
+    grown: Nanos,
+    busy: bool,
 }
 
 impl Stream {
@@ -67,8 +77,12 @@ impl Stream {
             allowance: Allowance::default(),
             share: Share::default(),
             gone: false,
+            tells_writes: false,
+            watched: false,
             warm: false,
             interval: MIN_POLL,
+            grown: Nanos(0),
+            busy: false,
         }
     }
 
@@ -118,7 +132,12 @@ impl Stream {
         for generation in &mut self.chain {
             changed |= generation.refresh(now);
         }
-        self.interval = if changed { MIN_POLL } else { (self.interval * 2).min(MAX_POLL) };
+        if changed {
+            self.busy = now.since(std::mem::replace(&mut self.grown, now)) < BUSY_WITHIN;
+        }
+        if !self.watched {
+            self.interval = if changed { MIN_POLL } else { (self.interval * 2).min(MAX_POLL) };
+        }
         self.warm = changed || self.warm && self.interval < MAX_POLL;
         self.rest();
         // Nobody will end what a container that is gone left open.
@@ -130,6 +149,32 @@ impl Stream {
             || env.line_timeout().and_then(|timeout| self.joiner.next_expiry(timeout)).is_some_and(|at| at <= now);
         let closes = (0..self.chain.len()).any(|index| self.chain[index].unread() > 0 && self.is_final(index, now));
         expired || closes || self.chain.iter().any(Generation::is_worth_reading)
+    }
+
+    /// Whether inotify would have more to tell of it than is worth it.
+    pub(super) fn is_busy(&self, now: Nanos) -> bool {
+        self.busy && now.since(self.grown) < BUSY_WITHIN
+    }
+
+    /// Whether it has not grown for as long as the times between two looks can be.
+    pub(super) fn rests_long(&self) -> bool {
+        self.interval >= MAX_POLL
+    }
+
+    /// Whether nothing about it is due before it is written again.
+    pub(super) fn is_still(&self) -> bool {
+        let still = |generation: &Generation| generation.unread() == 0 && !generation.facts.deleted && !generation.unlisted;
+        self.tells_writes && !self.gone && self.joiner.is_empty() && self.chain.len() == 1 && self.chain.iter().all(still)
+    }
+
+    /// Is hardly asked.
+    pub(super) fn be_watched(&mut self) {
+        (self.watched, self.interval, self.busy) = (true, WATCHED_POLL, false);
+    }
+
+    /// Is asked at short intervals again.
+    pub(super) fn be_asked(&mut self) {
+        (self.watched, self.interval) = (false, MIN_POLL);
     }
 
     /// Lets go of what is only needed while there is something to read, where that seems to be over.
