@@ -94,7 +94,12 @@ impl Stream {
         for index in 0..self.chain.len() {
             let take_open = env.once || self.ends_open(index, now) || env.stopping && self.chain[index].facts.deleted;
             let generation = &mut self.chain[index];
-            match generation.step(env, &mut self.joiner, chunk, now, take_open) {
+            let step = generation.step(env, &mut self.joiner, chunk, now, take_open);
+            // Before the others had their turn: at a start there are thousands.
+            if !self.warm && generation.unread() == 0 {
+                generation.rest();
+            }
+            match step {
                 Step::Chunk => return Turn::Chunk,
                 Step::Moved => return Turn::Moved,
                 Step::Truncated => {
