@@ -26,6 +26,9 @@ const SETTLE_NANOS: i64 = 2_000_000_000;
 /// listed until it is still, or two listings are alike, or this often.
 const MAX_LISTINGS: usize = 6;
 const STILL_NANOS: i64 = 100_000_000;
+/// A directory of which inotify would tell is asked for its time at every third look at all: that is the truth for what
+/// inotify failed to tell, and asking is most of what idle logs cost.
+const TURNS: usize = 3;
 /// How many pods are looked at before reading gets its turn: some milliseconds.
 const PODS_AT_A_TIME: usize = 64;
 
@@ -41,6 +44,9 @@ pub(super) struct PodLogs {
     pods: Vec<Pod>,
     /// How many of them the scan under way has not come to.
     rest: usize,
+    /// Which of them that scan is for: one in [`TURNS`], or all.
+    turn: usize,
+    all: bool,
 }
 
 /// The root, and what is asked about directories below it.
@@ -80,7 +86,7 @@ impl PodLogs {
         clock: Arc<dyn Clock>,
     ) -> PodLogs {
         let place = Below { root: None, path, owners, clock };
-        PodLogs { place, docker, include, exclude, state: UNKNOWN, pods: Vec::new(), rest: 0 }
+        PodLogs { place, docker, include, exclude, state: UNKNOWN, pods: Vec::new(), rest: 0, turn: 0, all: true }
     }
 
     /// Looks for pods; then, unless only `new` ones matter, begins to go through all.
@@ -102,7 +108,8 @@ impl PodLogs {
             return;
         }
         if !new {
-            self.rest = self.pods.len();
+            (self.rest, self.turn) = (self.pods.len(), (self.turn + 1) % TURNS);
+            self.all = watch.take_doubt();
             self.scan_more(watch, listing);
         }
     }
@@ -287,6 +294,11 @@ impl PodLogs {
 }
 
 impl Pod {
+    /// Whether it changes only together with the time of one of its directories.
+    fn is_settled(&self) -> bool {
+        self.state != UNKNOWN && self.containers.iter().all(|container| container.state != UNKNOWN)
+    }
+
     fn look_again(&mut self) {
         self.state = UNKNOWN;
         self.containers.iter_mut().for_each(|container| container.state = UNKNOWN);
@@ -356,7 +368,9 @@ impl Discover for PodLogs {
         let end = self.rest.saturating_sub(PODS_AT_A_TIME);
         while self.rest > end {
             self.rest -= 1;
-            self.scan_pod(self.rest, watch, listing);
+            if self.all || self.rest % TURNS == self.turn || !self.pods[self.rest].is_settled() {
+                self.scan_pod(self.rest, watch, listing);
+            }
         }
         listing.more = self.rest > 0;
     }
@@ -396,7 +410,7 @@ mod tests {
         };
         let globs = (GlobSet::empty(), GlobSet::empty());
         let mut pods = PodLogs::new(dir.path().to_owned(), Owners::new(&[]), None, globs, Arc::new(Still));
-        let mut watch = Watch::new();
+        let mut watch = Watch::exhausted();
         let mut scan = |pods: &mut PodLogs| {
             let mut listing = Listing::default();
             pods.scan(None, &mut watch, &mut listing);
@@ -432,7 +446,7 @@ mod tests {
         };
         let globs = (GlobSet::empty(), GlobSet::empty());
         let mut pods = PodLogs::new(dir.path().to_owned(), Owners::new(&[]), None, globs, Arc::new(Still));
-        let mut watch = Watch::new();
+        let mut watch = Watch::exhausted();
         let root = HashSet::from([Arc::from(dir.path())]);
         [5, 1, 9].into_iter().for_each(make);
         let mut listing = Listing::default();
@@ -447,5 +461,35 @@ mod tests {
         pods.scan(None, &mut watch, &mut listing);
         assert_eq!((listing.units.len(), listing.gone.len(), pods.pods.len()), (6, 1, 6));
         assert!(pods.pods.is_sorted_by(|a, b| a.dir < b.dir));
+    }
+
+    #[test]
+    fn a_directory_that_is_watched_is_asked_in_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        for pod in 0..TURNS * 2 {
+            let container = dir.path().join(format!("ns_pod-{pod}_uid/app"));
+            fs::create_dir_all(&container).unwrap();
+            fs::write(container.join("0.log"), "x").unwrap();
+            for dir in [&*container, container.parent().unwrap()] {
+                File::open(dir).unwrap().set_modified(time).unwrap();
+            }
+        }
+        let globs = (GlobSet::empty(), GlobSet::empty());
+        let mut pods = PodLogs::new(dir.path().to_owned(), Owners::new(&[]), None, globs, Arc::new(Still));
+        let mut watch = Watch::new();
+        let mut scan = |pods: &mut PodLogs| {
+            let mut listing = Listing::default();
+            pods.scan(None, &mut watch, &mut listing);
+            listing.units.len()
+        };
+        assert_eq!(scan(&mut pods), TURNS * 2);
+        assert_eq!(scan(&mut pods), 0, "settled");
+        // As if inotify had told of none of it.
+        for pod in 0..TURNS * 2 {
+            let container = dir.path().join(format!("ns_pod-{pod}_uid/app"));
+            File::open(container).unwrap().set_modified(time + Duration::from_secs(1)).unwrap();
+        }
+        assert_eq!([(); TURNS].map(|()| scan(&mut pods)), [2; TURNS], "all after as many looks as there are turns");
     }
 }

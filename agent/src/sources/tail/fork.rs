@@ -20,7 +20,7 @@ impl Tailer {
         for generation in &stream.chain {
             match generation.fork(&self.env) {
                 Ok(fork) => {
-                    self.inodes.insert((fork.facts.dev, fork.facts.ino), index);
+                    self.inodes.insert((fork.facts.dev, fork.facts.ino));
                     if let Some(own) = &mut self.streams[index] {
                         own.chain.push_back(fork);
                     }

@@ -57,8 +57,8 @@ pub(crate) struct Tailer {
     streams: Vec<Option<Box<Stream>>>,
     free: Vec<usize>,
     units: HashMap<Arc<Path>, usize>,
-    /// Open files and their streams.
-    inodes: HashMap<(u64, u64), usize>,
+    /// Open files.
+    inodes: HashSet<(u64, u64)>,
     closed: HashMap<(u64, u64), Memory>,
     active: VecDeque<usize>,
     timers: BinaryHeap<Reverse<(Nanos, usize)>>,
@@ -84,7 +84,7 @@ impl Tailer {
             streams: Vec::new(),
             free: Vec::new(),
             units: HashMap::new(),
-            inodes: HashMap::new(),
+            inodes: HashSet::new(),
             closed: HashMap::new(),
             active: VecDeque::new(),
             timers: BinaryHeap::new(),
@@ -105,7 +105,7 @@ impl Tailer {
         let mut stream = self.streams[index].take()?;
         // Deficit round robin: who had a line of a megabyte passes the next turns.
         stream.deficit = (stream.deficit + BLOCK_BYTES as i64).min(BLOCK_BYTES as i64);
-        let waits = self.settings.rate.filter(|_| !self.env.once && !self.env.stopping).and_then(|rate| stream.allowance.wait(rate, now));
+        let waits = self.settings.rate.filter(|_| !self.env.once && !self.env.stopping).and_then(|rate| stream.allowance.get_or_insert_default().wait(rate, now));
         let turn = if let Some(until) = waits {
             // It is looked at meanwhile: it may be rotated, or deleted.
             Turn::Idle(until.min(now.after(MAX_POLL)))
@@ -129,7 +129,9 @@ impl Tailer {
         }
         let read = (turn == Turn::Chunk).then(|| {
             stream.deficit -= i64::try_from(chunk.bytes_read).unwrap_or(i64::MAX);
-            stream.allowance.spend(chunk.bytes_read);
+            if let Some(allowance) = &mut stream.allowance {
+                allowance.spend(chunk.bytes_read);
+            }
             Read::Chunk
         });
         self.streams[index] = Some(stream);

@@ -156,20 +156,20 @@ impl Tailer {
             } else if self.is_ignored(entry) {
                 // It may be written again, which does not show in its directory.
                 self.discover.look_again(&stream.unit);
-            } else if !self.inodes.contains_key(&inode)
+            } else if !self.inodes.contains(&inode)
                 && self.closed.get(&inode).is_none_or(|memory| (memory.size, memory.modified) != (entry.size, entry.modified))
             {
                 match self.open(&stream.unit, entry, now) {
                     Ok(generation) if entry.compressed => match self.compressed(generation, entry, &mut chain, now) {
                         Found::Open(at) => places.push((number, at)),
                         Found::Unread(generation) => {
-                            self.inodes.insert(inode, index);
+                            self.inodes.insert(inode);
                             new.push((number, *generation));
                         }
                         Found::Nothing => {}
                     },
                     Ok(generation) => {
-                        self.inodes.insert(inode, index);
+                        self.inodes.insert(inode);
                         new.push((number, generation));
                     }
                     Err(refusal) => {

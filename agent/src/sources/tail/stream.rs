@@ -48,9 +48,9 @@ pub(super) struct Stream {
     /// Bytes that it may still read in its turn.
     pub deficit: i64,
     /// How much may be read of it now, where that is limited.
-    pub allowance: Allowance,
+    pub allowance: Option<Box<Allowance>>,
     /// What it last added to the sums of its source.
-    pub share: Share,
+    pub share: Option<Box<Share>>,
     /// Whether no listing knows it any more.
     pub gone: bool,
     /// Whether the watch of its directory would tell of writes to it.
@@ -74,8 +74,8 @@ impl Stream {
             due: Nanos(0),
             active: false,
             deficit: 0,
-            allowance: Allowance::default(),
-            share: Share::default(),
+            allowance: None,
+            share: None,
             gone: false,
             tells_writes: false,
             watched: false,
@@ -186,6 +186,8 @@ impl Stream {
     pub(super) fn rest(&mut self) {
         if !self.warm {
             self.chain.iter_mut().for_each(Generation::rest);
+            self.joiner.rest();
+            self.share.take_if(|share| **share == Share::default());
         }
     }
 
@@ -204,6 +206,10 @@ impl Stream {
         }
         self.joiner.give_up(env.has_last_line(), |file| keys.contains(file));
         !self.joiner.ready.is_empty()
+    }
+
+    pub(super) fn share(&self) -> Share {
+        self.share.as_deref().copied().unwrap_or_default()
     }
 
     /// The number of bytes known to be there and not read.

@@ -22,6 +22,8 @@ pub(crate) struct Watch {
     by_descriptor: HashMap<i32, Arc<Path>>,
     buffer: Vec<u8>,
     complete: bool,
+    /// Whether something may have happened that was not told since the last look at all.
+    doubt: bool,
 }
 
 /// What was seen since the last look.
@@ -44,18 +46,23 @@ impl Watch {
     fn of(inotify: io::Result<Inotify>) -> Watch {
         let inotify = inotify.inspect_err(warn_exhausted).ok();
         let complete = inotify.is_some();
-        Watch { inotify, by_descriptor: HashMap::new(), buffer: vec![0; BUFFER_BYTES], complete }
+        Watch { inotify, by_descriptor: HashMap::new(), buffer: vec![0; BUFFER_BYTES], complete, doubt: true }
     }
 
     /// One that sees nothing, as where the system has no instance left.
     #[cfg(test)]
-    pub(super) fn exhausted() -> Watch {
+    pub(crate) fn exhausted() -> Watch {
         Watch::of(Err(rustix::io::Errno::MFILE.into()))
     }
 
     /// Whether all directories are watched; where not, rescans must come more often.
     pub(super) fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// Whether a look at all must ask about every directory: not all are watched, or events were lost since the last one.
+    pub(crate) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubt) || !self.complete
     }
 
     /// Watches `dir` for new names. To be called before it is listed, so that nothing can come between.
@@ -107,7 +114,7 @@ impl Watch {
             for event in events {
                 let id = event.wd.get_watch_descriptor_id();
                 if event.mask.contains(EventMask::Q_OVERFLOW) {
-                    seen.lost = true;
+                    (seen.lost, self.doubt) = (true, true);
                 } else if event.mask.contains(EventMask::IGNORED) {
                     self.by_descriptor.remove(&id);
                 } else if let Some(dir) = self.by_descriptor.get(&id) {
