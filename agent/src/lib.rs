@@ -7,6 +7,7 @@ pub mod dlq;
 pub mod memory;
 pub mod operator;
 pub mod run;
+pub mod setup;
 pub mod sources;
 pub mod state;
 pub mod topology;

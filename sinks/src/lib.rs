@@ -15,6 +15,7 @@ pub mod http_lines;
 pub mod lines;
 pub mod loki;
 pub mod otlp;
+pub mod setup;
 #[cfg(test)]
 mod testing;
 
