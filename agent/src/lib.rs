@@ -8,6 +8,7 @@ pub mod memory;
 pub mod metadata;
 pub mod operator;
 pub mod run;
+pub mod setup;
 pub mod sources;
 pub mod state;
 pub mod topology;

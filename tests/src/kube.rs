@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
@@ -55,12 +56,17 @@ impl Api {
         Ok(api)
     }
 
-    /// A kubeconfig for the agent's own user, `system:serviceaccount:logs:skidder`, its token in a file.
-    pub fn kubeconfig(&self) -> Result<PathBuf, String> {
+    /// Where it listens: `https://127.0.0.1:<port>`.
+    pub fn url(&self) -> &str {
+        &self.env["KUBE_API"]
+    }
+
+    /// A kubeconfig for the agent's own user, `system:serviceaccount:logs:skidder`, its token in a file, by way of `url`.
+    pub fn kubeconfig(&self, url: &str) -> Result<PathBuf, String> {
         let path = self.run.path().join("agent.kubeconfig");
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": self.env["KUBE_API"], "certificate-authority": self.env["KUBE_CA"]}}],
+            "clusters": [{"name": "c", "cluster": {"server": url, "certificate-authority": self.env["KUBE_CA"]}}],
             "users": [{"name": "u", "user": {"tokenFile": self.run.path().join("token")}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
         });
@@ -161,6 +167,66 @@ impl Drop for Api {
     fn drop(&mut self) {
         let _ = script("stop.sh", &[], &self.state());
     }
+}
+
+/// A way to a server that a test can cut: what comes to it goes on to the server, byte by byte.
+pub struct Way {
+    address: SocketAddr,
+    state: Arc<Mutex<WayState>>,
+}
+
+#[derive(Default)]
+struct WayState {
+    is_cut: bool,
+    open: Vec<TcpStream>,
+}
+
+impl Way {
+    /// A way to the server at `url`, on a port of its own. Its threads end with the process.
+    pub fn to(url: &str) -> io::Result<Way> {
+        let server = url.trim_start_matches("https://").to_owned();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let way = Way { address: listener.local_addr()?, state: Arc::default() };
+        let state = way.state.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+                let Ok(server) = TcpStream::connect(&server) else { continue };
+                // Dropped at once where the way is cut.
+                if !state.is_cut && pass(&client, &server).and(pass(&server, &client)).is_ok() {
+                    state.open.extend([client, server]);
+                }
+            }
+        });
+        Ok(way)
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+
+    /// Breaks all connections, and lets none through from now on.
+    pub fn cut(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.is_cut = true;
+        state.open.drain(..).for_each(|connection| _ = connection.shutdown(Shutdown::Both));
+    }
+
+    /// Lets connections through again.
+    pub fn mend(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).is_cut = false;
+    }
+}
+
+/// Passes on what comes, in a thread of its own, until either end is closed.
+fn pass(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
+    let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
+    std::thread::spawn(move || {
+        let _ = io::copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Both);
+    });
+    Ok(())
 }
 
 /// A pod as kubelet would leave it in the API server, with its key.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use skidder_pipeline::problem::Problem;
 
 /// Where the agent learns what the pods of its node are: labels, owner, addresses, images, and the node's own labels. What
@@ -66,7 +66,7 @@ const TOPOLOGY: [&str; 4] = [
 ];
 
 /// Where metadata comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MetadataFrom {
     /// From the API server where the agent runs in a pod or has a `kube_config_file`, else none.
@@ -81,7 +81,7 @@ pub enum MetadataFrom {
 }
 
 /// Which keys to take.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Select {
     /// `all` or `none`.
@@ -91,7 +91,7 @@ pub enum Select {
 }
 
 /// All or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SelectWord {
     /// Every key.

@@ -86,7 +86,7 @@ impl Metadata {
         let store = &self.store;
         let asker = |what| {
             let seed = random_bytes()?.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-            anyhow::Ok(Asker { store: store.clone(), chance: SplitMix(seed), failures: 0, what })
+            anyhow::Ok(Asker { store: store.clone(), chance: SplitMix(seed), failures: 0, expired: 0, what })
         };
         let (mut connecting, pods, node, namespaces) = (asker("credentials")?, asker("pods")?, asker("its node")?, asker("namespaces")?);
         let config = store.config.clone();

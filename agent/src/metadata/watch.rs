@@ -54,6 +54,8 @@ pub(super) struct Asker {
     pub chance: SplitMix,
     /// Failures in a row.
     pub failures: u32,
+    /// Watches in a row that expired before they told anything.
+    pub expired: u32,
     /// What it asks for, for messages.
     pub what: &'static str,
 }
@@ -63,7 +65,6 @@ impl Asker {
     pub(super) async fn pods(mut self, api: Api) {
         tokio::time::sleep(START_SPREAD.mul_f64(self.chance.fraction())).await;
         let mut next = Next::List { fresh: false };
-        let mut expired = 0_u32;
         loop {
             let step = match &mut next {
                 Next::List { fresh } => match self.list(&api, *fresh).await {
@@ -78,14 +79,14 @@ impl Asker {
             };
             let counts = self.store.counts.clone();
             match step {
-                Ok(()) => (self.failures, expired) = (0, 0),
+                Ok(()) => self.failures = 0,
                 Err(failure) => {
                     counts.connected.set(0);
                     if failure.is_expired() && matches!(next, Next::Watch(_)) {
                         counts.expired.add(1);
-                        expired += 1;
+                        self.expired += 1;
                         // Where a list is behind what was just watched, each watch that follows it expires at once.
-                        next = Next::List { fresh: expired > 1 };
+                        next = Next::List { fresh: self.expired > 1 };
                     }
                     self.failed(&failure).await;
                 }
@@ -131,7 +132,7 @@ impl Asker {
         while let Some(bytes) = answer.next(SILENCE).await? {
             lines.feed(&bytes, |line| self.event(line, version))?;
             // What comes proves that the server is well again.
-            self.failures = 0;
+            (self.failures, self.expired) = (0, 0);
         }
         self.store.counts.connected.set(0);
         if self.store.clock.now().since(started) < SHORT_WATCH {

@@ -34,6 +34,9 @@ impl Stream {
 impl Tailer {
     /// Lets go of a log that its pod does not want to be read. Each full scan asks again whether that is still so.
     pub(super) fn leave(&mut self, stream: &mut Stream) {
+        if stream.watched {
+            self.ask(stream);
+        }
         for generation in stream.chain.drain(..) {
             self.inodes.remove(&(generation.facts.dev, generation.facts.ino));
         }
