@@ -160,7 +160,7 @@ impl Tailer {
                 && self.closed.get(&inode).is_none_or(|memory| (memory.size, memory.modified) != (entry.size, entry.modified))
             {
                 match self.open(&stream.unit, entry, now) {
-                    Ok(generation) if entry.compressed => match self.compressed(generation, entry, &mut chain, now) {
+                    Ok(generation) if entry.compressed => match self.compressed(&stream.unit, generation, entry, (&mut chain, now)) {
                         Found::Open(at) => places.push((number, at)),
                         Found::Unread(generation) => {
                             self.inodes.insert(inode);
@@ -187,6 +187,10 @@ impl Tailer {
         stream.chain = merge(chain, new, &places);
         // Most chains have one link, and there are thousands of chains.
         stream.chain.shrink_to_fit();
+        if self.past.contains_key(&stream.unit) {
+            let open: Vec<_> = stream.chain.iter().filter_map(Generation::key).collect();
+            self.forget_past(&stream.unit, |inode| entries.iter().all(|entry| (entry.dev, entry.ino) != inode), &open);
+        }
         self.recount(&mut stream);
         let wake = !stream.active && stream.chain.iter().any(Generation::is_worth_reading);
         if wake || self.env.once && !stream.active {
@@ -249,7 +253,13 @@ impl Tailer {
 
     /// Finds out of which generation `generation` is the compressed form: one of `chain` that no name leads to, which is read
     /// on as long as it is open, or none, so that it is to be read itself if not all of it was.
-    fn compressed(&mut self, mut generation: Generation, entry: &Entry, chain: &mut [Generation], now: Nanos) -> Found {
+    fn compressed(
+        &mut self,
+        unit: &Arc<Path>,
+        mut generation: Generation,
+        entry: &Entry,
+        (chain, now): (&mut [Generation], Nanos),
+    ) -> Found {
         let identified = generation.identify(&self.env, true);
         generation.release();
         if !matches!(identified, Ok(true)) {
@@ -273,8 +283,8 @@ impl Tailer {
         if !generation.is_dealt_with() {
             return Found::Unread(Box::new(generation));
         }
-        if let Some(memory) = generation.memory() {
-            self.remember((entry.dev, entry.ino), memory);
+        if let (Some(key), Some(memory)) = (key, generation.memory()) {
+            self.leave(unit, ((entry.dev, entry.ino), key), memory);
         }
         Found::Nothing
     }
@@ -295,5 +305,4 @@ impl Tailer {
         why.count(&self.env.stats);
         self.warned.insert(path);
     }
-
 }
