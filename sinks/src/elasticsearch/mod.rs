@@ -6,6 +6,7 @@
 
 mod answer;
 mod encode;
+mod setup;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,9 @@ pub struct ElasticsearchConfig {
     /// Whether records go to an index (`bulk`) or to a data stream (`data_stream`).
     #[serde(default)]
     pub mode: Mode,
+    /// Which of the two the store is, for what `skidder init` prints; records are sent to both alike.
+    #[serde(default)]
+    pub distribution: Distribution,
     /// The index, in mode `bulk`: a template that starts with a text of its own; `{{ field }}` stands for a field of the record,
     /// `%Y`, `%m` and `%d` for the date of its `timestamp`. What a field says is put in lower case, and what no index may be
     /// called becomes `_`. Records without a date go to 1970.01.01. Where it is not given: `skidder-%Y.%m.%d`.
@@ -85,6 +89,17 @@ pub enum Mode {
     Bulk,
     /// A data stream.
     DataStream,
+}
+
+/// Which store it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Distribution {
+    /// Elasticsearch.
+    #[default]
+    Elasticsearch,
+    /// OpenSearch.
+    Opensearch,
 }
 
 /// The parts of a data stream's name, `<type>-<dataset>-<namespace>`.
