@@ -117,7 +117,12 @@ mod tests {
         assert_eq!(fields("[1:2] failed to parse: field name cannot contain only whitespace: ['a..b']"), ["a..b"]);
         assert_eq!(fields("[1:2] Field name cannot contain only whitespace: [ ]"), [" "]);
         assert_eq!(fields("[1:2] failed to parse: field name cannot be an empty string"), [""]);
-        for reason in ["failed to parse", "failed to parse field [_conflict.a] of type [x]", "failed to parse field [@timestamp] of type [date]", "field []"] {
+        for reason in [
+            "failed to parse",
+            "failed to parse field [_conflict.a] of type [x]",
+            "failed to parse field [@timestamp] of type [date]",
+            "field []",
+        ] {
             assert!(fields(reason).is_empty(), "{reason}");
         }
     }

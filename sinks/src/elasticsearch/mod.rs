@@ -175,9 +175,8 @@ impl ElasticsearchConfig {
         let delivery = self.request.resolve(&mut problems);
         let options = HttpOptions { endpoints: &self.endpoints, auth: self.auth.as_ref(), tls: &self.tls, context };
         let client = HttpClient::new(&options, &mut problems);
-        let transport = client.map(|client| {
-            BulkTransport::new(client, self.mode == Mode::DataStream, self.on_conflict == OnConflict::Stringify)
-        });
+        let transport =
+            client.map(|client| BulkTransport::new(client, self.mode == Mode::DataStream, self.on_conflict == OnConflict::Stringify));
         let (Some(destination), Some(transport)) = (destination, transport) else { return Err(problems) };
         unless(problems, || SinkParts {
             sink: Arc::new(Elasticsearch {

@@ -104,7 +104,12 @@ impl Template {
         match self.schema {
             Schema::Vector => {
                 properties["kubernetes"] = object(&[
-                    "pod_labels", "pod_annotations", "namespace_labels", "namespace_annotations", "node_labels", "node_annotations",
+                    "pod_labels",
+                    "pod_annotations",
+                    "namespace_labels",
+                    "namespace_annotations",
+                    "node_labels",
+                    "node_annotations",
                 ]);
             }
             Schema::Ecs => {

@@ -111,12 +111,13 @@ impl BulkTransport {
             // Who may not ask is not held up.
             _ => return true,
         };
-        let is = is_there || match get(setup::TEMPLATES.to_owned()).await {
-            Some(Response { status: 200, body, .. }) => {
-                setup::covering(&body, name).is_none_or(|template| template.is_some_and(|template| template.streams))
-            }
-            _ => return true,
-        };
+        let is = is_there
+            || match get(setup::TEMPLATES.to_owned()).await {
+                Some(Response { status: 200, body, .. }) => {
+                    setup::covering(&body, name).is_none_or(|template| template.is_some_and(|template| template.streams))
+                }
+                _ => return true,
+            };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if is && known.len() < MAX_KNOWN {
             known.insert(name.to_owned());
