@@ -11,6 +11,7 @@ pub mod elasticsearch;
 pub mod file;
 pub mod grpc;
 pub mod http;
+pub mod http_lines;
 pub mod lines;
 pub mod loki;
 pub mod otlp;
@@ -41,6 +42,8 @@ pub enum SinkConfig {
     Elasticsearch(Box<elasticsearch::ElasticsearchConfig>),
     /// Writes records as lines of JSON into files.
     File(file::FileConfig),
+    /// Sends records as lines of JSON to any endpoint that takes them.
+    Http(Box<http_lines::HttpLinesConfig>),
     /// Sends records to Grafana Loki.
     Loki(Box<loki::LokiConfig>),
     /// Sends records to an OpenTelemetry Collector or any store that takes OTLP.
@@ -56,6 +59,7 @@ impl SinkConfig {
             SinkConfig::Console(config) => config.build(context),
             SinkConfig::Elasticsearch(config) => config.build(context),
             SinkConfig::File(config) => config.build(context),
+            SinkConfig::Http(config) => config.build(context),
             SinkConfig::Loki(config) => config.build(context),
             SinkConfig::Otlp(config) => config.build(context),
         }

@@ -80,6 +80,7 @@ impl Finding {
 pub const STORES: &[(&str, &str)] = &[
     ("elasticsearch", r#"{"type":"elasticsearch","endpoints":["http://localhost:9200"],"mode":"data_stream"}"#),
     ("opensearch", r#"{"type":"elasticsearch","endpoints":["http://localhost:9200"],"mode":"data_stream","distribution":"opensearch"}"#),
+    ("loki", r#"{"type":"loki","endpoint":"http://localhost:3100"}"#),
 ];
 
 /// What `skidder init STORE` goes by without a configuration.
@@ -92,6 +93,7 @@ impl SinkConfig {
     pub fn setup(&self, context: &SinkContext) -> Result<Option<Box<dyn Setup>>, Vec<Problem>> {
         match self {
             SinkConfig::Elasticsearch(config) => config.setup(context).map(Some),
+            SinkConfig::Loki(config) => config.setup(context).map(Some),
             // Nothing has to be made for the others.
             _ => Ok(None),
         }

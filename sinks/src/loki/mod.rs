@@ -17,6 +17,7 @@ mod encode;
 mod envelope;
 mod labels;
 mod repeats;
+mod setup;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
