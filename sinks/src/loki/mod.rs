@@ -271,7 +271,7 @@ impl Sink for Loki {
 
     fn judge(&self, frame: &Frame, response: &Response) -> Verdict {
         let header = frame.header();
-        answer::judge(response.status, &response.body, header.records, || {
+        answer::judge(response.status, &response.body, header.records, header.raw_bytes, || {
             decompress(header.compression, frame.body(), header.raw_bytes).unwrap_or_default()
         })
     }
