@@ -9,8 +9,10 @@
 //! hour by default). So the frames of one stream are sent one after the other, the oldest first, while different streams
 //! go side by side; and the default labels hold the node, since the nodes of a cluster do not wait for each other.
 //!
-//! **Once.** Loki ignores an entry whose stream, time, line and structured metadata it has in its memory: so what is sent again is
-//! not stored twice, as long as the chunk is open. For the same reason true repeats must differ: see [`repeats`].
+//! **Once, as far as Loki can tell.** An ingester ignores an entry whose stream, time, line and structured metadata are in the head
+//! block of the stream's chunk: the last 256 KiB (`chunk_block_size`), not yet compressed. What is sent again after a lost answer is
+//! ignored but for what a block took with it meanwhile, and no query removes that. So requests are small: the part of one that
+//! can be stored twice is what lies before the last cut within it. For the same reason true repeats must differ: see [`repeats`].
 
 mod answer;
 mod encode;
@@ -91,7 +93,7 @@ pub struct LokiConfig {
     /// Where records wait until the store has them.
     #[serde(default)]
     pub buffer: BufferConfig,
-    /// When records are sent. Where nothing is given: 1 MiB of one stream, 8 MiB of all, any number of records, two seconds.
+    /// When records are sent. Where nothing is given: 256 KiB of one stream, 2 MiB of all, any number of records, two seconds.
     #[serde(default)]
     pub batch: BatchConfig,
     /// How requests are made. Those of one stream are made one after the other whatever `concurrency` is.
@@ -143,9 +145,9 @@ pub enum OnTooOld {
 }
 
 impl LokiConfig {
-    /// 1 MiB of one stream is little beside Loki's burst limits (6 MB, 15 MB a stream). Two seconds, since each stream is a request
-    /// of its own.
-    const BATCH: BatchDefaults = BatchDefaults { max_bytes: ByteSize::mib(1), max_events: u32::MAX, linger: Duration::from_secs(2) };
+    /// No more than one of Loki's blocks, see above, and little beside its burst limits (6 MB, 15 MB a stream). Two seconds, since
+    /// each stream is a request of its own.
+    const BATCH: BatchDefaults = BatchDefaults { max_bytes: ByteSize(256 << 10), max_events: u32::MAX, linger: Duration::from_secs(2) };
 
     /// Streams that are filled at once: a body here is little more than its bytes.
     const MAX_OPEN: usize = 512;
