@@ -6,6 +6,7 @@ pub mod config;
 pub mod dlq;
 pub mod memory;
 pub mod operator;
+pub mod redact_filter;
 pub mod run;
 pub mod setup;
 pub mod sources;
