@@ -29,6 +29,12 @@ pub fn uint(field: u32, value: u64, out: &mut Vec<u8>) {
     }
 }
 
+/// The number of bytes that [`uint`] appends.
+#[inline]
+pub fn uint_len(field: u32, value: u64) -> usize {
+    if value == 0 { 0 } else { varint_len(u64::from(field << 3)) + varint_len(value) }
+}
+
 /// Appends a field of eight bytes.
 #[inline]
 pub fn fixed64(field: u32, value: u64, out: &mut Vec<u8>) {

@@ -28,7 +28,6 @@ use std::time::Duration;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use skidder_pipeline::body::{Compression, decompress};
-use skidder_pipeline::delivery::decide::Concurrency;
 use skidder_pipeline::frame::Frame;
 use skidder_pipeline::path::Path;
 use skidder_pipeline::problem::Problem;
@@ -160,9 +159,6 @@ impl LokiConfig {
         limits.max_open = Self::MAX_OPEN;
         let mut delivery = self.request.resolve(&mut problems);
         delivery.ordered = true;
-        if let Concurrency::Adaptive { max } = &mut delivery.concurrency {
-            *max = (*max).max(8);
-        }
         let endpoints = [self.endpoint.clone()];
         let options = HttpOptions { endpoints: &endpoints, auth: self.auth.as_ref(), tls: &self.tls, context };
         let path = self.path.clone();
