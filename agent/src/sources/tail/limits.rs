@@ -65,8 +65,11 @@ impl Tailer {
     }
 
     fn take_largest(&mut self, of: impl Fn(&Share) -> u64) -> Option<Box<Stream>> {
-        let largest =
-            self.streams.iter_mut().filter(|slot| slot.is_some()).max_by_key(|slot| slot.as_ref().map_or(0, |stream| of(&stream.share())))?;
+        let largest = self
+            .streams
+            .iter_mut()
+            .filter(|slot| slot.is_some())
+            .max_by_key(|slot| slot.as_ref().map_or(0, |stream| of(&stream.share())))?;
         largest.take_if(|stream| of(&stream.share()) > 0)
     }
 

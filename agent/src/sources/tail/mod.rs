@@ -34,8 +34,8 @@ pub(crate) use env::{Env, Settings};
 use generation::{Generation, Memory};
 use limits::Share;
 use stream::{Stream, Turn};
-pub(crate) use watch::Watch;
 use watch::Seen;
+pub(crate) use watch::Watch;
 
 /// How much is read at a time: large enough that a system call costs nothing, small enough to stay in the cache.
 pub(crate) const BLOCK_BYTES: usize = 256 * 1024;
@@ -105,7 +105,11 @@ impl Tailer {
         let mut stream = self.streams[index].take()?;
         // Deficit round robin: who had a line of a megabyte passes the next turns.
         stream.deficit = (stream.deficit + BLOCK_BYTES as i64).min(BLOCK_BYTES as i64);
-        let waits = self.settings.rate.filter(|_| !self.env.once && !self.env.stopping).and_then(|rate| stream.allowance.get_or_insert_default().wait(rate, now));
+        let waits = self
+            .settings
+            .rate
+            .filter(|_| !self.env.once && !self.env.stopping)
+            .and_then(|rate| stream.allowance.get_or_insert_default().wait(rate, now));
         let turn = if let Some(until) = waits {
             // It is looked at meanwhile: it may be rotated, or deleted.
             Turn::Idle(until.min(now.after(MAX_POLL)))

@@ -295,5 +295,4 @@ impl Tailer {
         why.count(&self.env.stats);
         self.warned.insert(path);
     }
-
 }
