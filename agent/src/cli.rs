@@ -12,6 +12,7 @@ use crate::buffer_cmd;
 use crate::config::{self, Builtin, FileSchema, Pipeline};
 use crate::dlq;
 use crate::memory;
+use crate::redact_filter::{self, PseudonymArgs, RedactArgs};
 use crate::run::{self, RunOptions};
 use crate::setup;
 
@@ -52,6 +53,12 @@ enum Command {
     Dlq(DlqCommand),
     /// Print the JSON schema of the configuration file, for editors.
     Schema(SchemaArgs),
+    /// Redact lines from the standard input to the standard output, to try it on a file.
+    ///
+    /// There are as many lines after as before; JSON stays JSON. Nothing of the values goes to the standard error.
+    Redact(RedactArgs),
+    /// Print the pseudonym of a value, to find it in redacted logs.
+    Pseudonym(PseudonymArgs),
 }
 
 #[derive(Debug, Args)]
@@ -283,6 +290,18 @@ impl Cli {
                 let schema = FileSchema::of::<Builtin>();
                 print(&if args.reference { schema.reference() } else { schema.to_text() })
             }
+            Command::Redact(args) => {
+                let pipeline = match &args.config {
+                    Some(config) => match load(&ConfigArgs { config: config.clone() })? {
+                        Ok(pipeline) => Some(pipeline),
+                        Err(code) => return Ok(code),
+                    },
+                    None => None,
+                };
+                let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+                redact_filter::redact(&args, pipeline.as_ref(), input, output, std::io::stderr().lock())
+            }
+            Command::Pseudonym(args) => redact_filter::pseudonyms(&args, std::io::stdin().lock(), std::io::stdout().lock()),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod dlq;
 pub mod memory;
 pub mod metadata;
 pub mod operator;
+pub mod redact_filter;
 pub mod run;
 pub mod setup;
 pub mod sources;
