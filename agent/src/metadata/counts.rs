@@ -23,6 +23,4 @@ pub struct Counts {
     pub last_answer: Counter,
     /// Records that went out without all of the metadata that they should have.
     pub partial_records: Counter,
-    /// Logs that are not read because their pods say so; a gauge.
-    pub excluded_logs: Counter,
 }

@@ -81,7 +81,14 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
     let (worker, mut worker_end) = start(worker)?;
     let life = Arc::new(operator::Life::default());
     if !options.once {
-        open_endpoint(pipeline, operator::View { counts: counts(pipeline, &stats, &clock), life: life.clone() }).await;
+        open_endpoint(
+            pipeline,
+            operator::View {
+                counts: counts(pipeline, &stats, &clock).with_metadata(metadata.as_ref().map(|metadata| metadata.counts())),
+                life: life.clone(),
+            },
+        )
+        .await;
     }
     let mut end =
         End { control, drain, clock: clock.clone(), worker_ended: false, deadline: options.timeout.map(|after| clock.now().after(after)) };
