@@ -5,6 +5,7 @@
 //! then its records go out marked as partial.
 
 mod api;
+mod backlog;
 mod cache;
 mod config;
 pub mod counts;
@@ -25,6 +26,8 @@ use tokio::task::JoinSet;
 
 use crate::state::random_bytes;
 use api::Api;
+pub use backlog::Backlog;
+use backlog::Part;
 pub use config::{KubeletConfig, KubernetesConfig, MetadataFrom, Select, SelectWord};
 use counts::Counts;
 use facts::Known;
@@ -174,6 +177,7 @@ impl Metadata {
             container: origin.container.into(),
             seen: None,
             standing: Standing { excluded: false, rate_limit: None, complete: false },
+            backlog: self.store.counts.unread_bytes.part(origin.namespace),
         }
     }
 }
@@ -204,6 +208,7 @@ pub struct Hold {
     /// The version that `standing` is of.
     seen: Option<u64>,
     standing: Standing,
+    backlog: Part,
 }
 
 /// How a container stands.
@@ -255,6 +260,11 @@ impl Hold {
         }
         let until = self.metadata.store.waits_until(&self.slot, now);
         if now < until { Verdict::Wait(until.min(now.after(LOOK))) } else { Verdict::Read }
+    }
+
+    /// Says how much of its logs is known to be there and not read.
+    pub fn set_unread(&mut self, bytes: u64) {
+        self.backlog.set(bytes);
     }
 
     /// How fast the pod wants to be read at the most, in bytes per second.

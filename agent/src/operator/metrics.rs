@@ -195,6 +195,13 @@ impl Collector for Counts {
                 single(metric.name, metric.help, metric.kind, (metric.read)(counts, now))?;
             }
         }
+        if let Some(counts) = metadata {
+            let help = "Bytes known to be in the logs of a namespace and not read yet";
+            let mut unread = encoder.encode_descriptor("kubernetes_unread_bytes", help, None, MetricType::Gauge)?;
+            for (namespace, bytes) in counts.unread_bytes.by_namespace() {
+                unread.encode_family(&[("namespace", &*namespace)])?.encode_gauge(&(bytes as f64))?;
+            }
+        }
         let mut redactions = encoder.encode_descriptor("redactions", "Values taken out, by rule", None, MetricType::Counter)?;
         for (rule, count) in report.redactions() {
             redactions.encode_family(&[("rule", &**rule)])?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
