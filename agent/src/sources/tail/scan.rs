@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use skidder_pipeline::edge::Nanos;
 
+use crate::metadata::Verdict;
+
 use super::super::identity::Facts;
 use super::chain::{Found, merge};
 use super::discover::{Entry, Listing, LogPath};
@@ -118,7 +120,7 @@ impl Tailer {
     }
 
     pub(super) fn insert(&mut self, unit: Arc<Path>) -> usize {
-        let stream = Some(Box::new(Stream::new(unit.clone())));
+        let stream = Some(Box::new(Stream::new(unit.clone(), self.env.describe.hold(&unit))));
         let index = match self.free.pop() {
             Some(index) => {
                 self.streams[index] = stream;
@@ -137,6 +139,11 @@ impl Tailer {
     fn sync(&mut self, index: usize, entries: &[Entry], now: Nanos) {
         let Some(mut stream) = self.streams[index].take() else { return };
         stream.gone = false;
+        let left = stream.verdict(&self.env, now) == Verdict::Leave;
+        if left {
+            self.leave(&mut stream);
+        }
+        let entries = if left { &[] } else { entries };
         stream.tells_writes = entries.iter().all(|entry| entry.target.is_none() && entry.path.parent() == Some(&*stream.unit));
         if stream.watched {
             self.ask(&mut stream);
@@ -284,7 +291,7 @@ impl Tailer {
             return Found::Unread(Box::new(generation));
         }
         if let (Some(key), Some(memory)) = (key, generation.memory()) {
-            self.leave(unit, ((entry.dev, entry.ino), key), memory);
+            self.retire(unit, ((entry.dev, entry.ino), key), memory);
         }
         Found::Nothing
     }
