@@ -17,6 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::tools::tool;
 use crate::workspace;
 
 /// How many objects go into etcd in one transaction: its limit is 128.
@@ -51,9 +52,7 @@ impl Api {
         let state = run.path().join("run");
         script("start.sh", &["api"], &state)?;
         let env = environment(&state)?;
-        let api = Api { run, env };
-        fs::write(api.run.path().join("token"), "agent-token").map_err(|error| error.to_string())?;
-        Ok(api)
+        Ok(Api { run, env })
     }
 
     /// Where it listens: `https://127.0.0.1:<port>`.
@@ -63,6 +62,7 @@ impl Api {
 
     /// A kubeconfig for the agent's own user, `system:serviceaccount:logs:skidder`, its token in a file, by way of `url`.
     pub fn kubeconfig(&self, url: &str) -> Result<PathBuf, String> {
+        fs::write(self.run.path().join("token"), "agent-token").map_err(|error| error.to_string())?;
         let path = self.run.path().join("agent.kubeconfig");
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -169,6 +169,55 @@ impl Drop for Api {
     }
 }
 
+/// A running node: kubelet, containerd, scheduler and controllers beside the API server. Ended when dropped; one at a time on
+/// a machine.
+pub struct Cluster {
+    api: Api,
+    _one: File,
+}
+
+impl Cluster {
+    /// The address of the host as pods see it.
+    pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 123, 0, 1);
+
+    /// Starts a node with the archives in `images` beside busybox, and waits until it is ready.
+    ///
+    /// # Errors
+    /// With what the scripts said: a test that needs a node fails where it cannot be had.
+    pub fn start(images: &[&Path]) -> Result<Cluster, String> {
+        provision("node")?;
+        let one = File::create(std::env::temp_dir().join("skidder-kube-node.lock")).map_err(|error| error.to_string())?;
+        flock(&one, FlockOperation::LockExclusive).map_err(|error| error.to_string())?;
+        let run = tempfile::Builder::new().prefix("skidder-kube-").tempdir().map_err(|error| error.to_string())?;
+        let own = run.path().join("images");
+        let copied = fs::create_dir(&own).and_then(|()| {
+            let basic = bin_directory().map_err(io::Error::other)?.with_file_name("images");
+            fs::copy(basic.join("pause.tar"), own.join("pause.tar"))?;
+            fs::copy(basic.join("busybox.tar"), own.join("busybox.tar"))?;
+            images.iter().enumerate().try_for_each(|(number, image)| fs::copy(image, own.join(format!("{number}.tar"))).map(drop))
+        });
+        copied.map_err(|error| format!("cannot copy images: {error}"))?;
+        let state = run.path().join("run");
+        let started = script("start.sh", &["node"], &state).and_then(|()| environment(&state));
+        let env = match started {
+            Ok(env) => env,
+            Err(error) => {
+                let _ = script("stop.sh", &[], &state);
+                return Err(error);
+            }
+        };
+        let cluster = Cluster { api: Api { run, env }, _one: one };
+        let ready = || cluster.api.kubectl(&["wait", "--for=condition=Ready", "node/node-a", "--timeout=5s"], "").ok();
+        eventually("a node that is ready", Duration::from_secs(180), ready)?;
+        Ok(cluster)
+    }
+
+    /// Its API server.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+}
+
 /// A way to a server that a test can cut: what comes to it goes on to the server, byte by byte.
 pub struct Way {
     address: SocketAddr,
@@ -184,8 +233,13 @@ struct WayState {
 impl Way {
     /// A way to the server at `url`, on a port of its own. Its threads end with the process.
     pub fn to(url: &str) -> io::Result<Way> {
-        let server = url.trim_start_matches("https://").to_owned();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Way::from(Ipv4Addr::LOCALHOST, url)
+    }
+
+    /// The same from another address of this machine.
+    pub fn from(address: Ipv4Addr, url: &str) -> io::Result<Way> {
+        let server = url.rsplit('/').next().unwrap_or_default().to_owned();
+        let listener = TcpListener::bind((address, 0))?;
         let way = Way { address: listener.local_addr()?, state: Arc::default() };
         let state = way.state.clone();
         std::thread::spawn(move || {
@@ -201,9 +255,14 @@ impl Way {
         Ok(way)
     }
 
-    /// Its address.
+    /// Its address, for what it leads to by `https`.
     pub fn url(&self) -> String {
         format!("https://{}", self.address)
+    }
+
+    /// Its address and port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Breaks all connections, and lets none through from now on.
@@ -227,6 +286,20 @@ fn pass(from: &TcpStream, to: &TcpStream) -> io::Result<()> {
         let _ = to.shutdown(Shutdown::Both);
     });
     Ok(())
+}
+
+/// The chart with these values, rendered for `namespace`.
+pub fn chart(values: &Value, namespace: &str) -> Result<String, String> {
+    let place = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let file = place.path().join("values.json");
+    fs::write(&file, values.to_string()).map_err(|error| error.to_string())?;
+    let mut command = Command::new(tool("helm")?);
+    for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        command.env(variable, place.path());
+    }
+    command.args(["template", "skidder", "packaging/helm/skidder", "--namespace", namespace, "--values"]).arg(file);
+    command.current_dir(workspace::root()).env_remove("KUBECONFIG");
+    run(command, "")
 }
 
 /// A pod as kubelet would leave it in the API server, with its key.
@@ -279,6 +352,12 @@ pub fn provision(mode: &str) -> Result<(), String> {
 pub fn script(name: &str, arguments: &[&str], state: &Path) -> Result<(), String> {
     let mut command = Command::new(workspace::root().join("tests/kube").join(name));
     command.args(arguments).env("KRUN", state);
+    let images = state.with_file_name("images");
+    if images.is_dir() {
+        command.env("KIMAGES", images);
+    }
+    // Rotated logs stay for as long as an agent that is replaced needs to come back.
+    command.env("LOG_MAX_FILES", "10");
     command.env("EXTRA_TOKENS", r#"agent-token,system:serviceaccount:logs:skidder,6,"system:serviceaccounts""#);
     run(command, "").map(drop)
 }

@@ -8,6 +8,8 @@
 
 pub mod agent;
 pub mod chance;
+pub mod client;
+pub mod front;
 pub mod fuzz;
 pub mod generate;
 pub mod image;
@@ -15,6 +17,7 @@ pub mod kube;
 pub mod kubelet;
 pub mod ledger;
 pub mod measure;
+pub mod mixed;
 pub mod records;
 pub mod servers;
 pub mod site;

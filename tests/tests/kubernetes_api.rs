@@ -308,24 +308,25 @@ fn marks_of_pods_are_heeded() {
     .unwrap();
     let mut node = Node::new(&api, "metadata_wait_secs = 60");
     node.start();
-    let line = r#"{"level":"warn","n":1}"#;
     // What was read at once counts against what comes after.
     let filler = "x".repeat(100_000);
     node.say("shop", "slow", "slow", "main", &format!("{{{filler}"));
     eventually("a long line", PATIENCE, || (node.site.read("out.jsonl").len() > filler.len()).then_some(())).unwrap();
     node.say("shop", "slow", "slow", "main", "slow");
     for pod in ["out", "half", "parsed"] {
-        node.say("shop", pod, pod, "main", line);
+        node.say("shop", pod, pod, "main", &format!(r#"{{"level":"warn","of":"{pod}"}}"#));
         node.say("shop", pod, pod, "side", &format!("{pod} side"));
     }
+    node.say("shop", "parsed", "parsed", "main", "not parsed");
     node.say("shop", "half", "half", "main", "half main");
+    node.record("not parsed");
     node.record("half main");
     node.record("parsed side");
     let all = node.site.records("out.jsonl").unwrap();
     let of = |pod: &str| all.iter().filter(|record| record["kubernetes"]["pod_name"] == pod).collect::<Vec<_>>();
     let parsed = of("parsed");
     let parsed = parsed.iter().find(|record| record.get("level").is_some()).expect("a parsed record");
-    assert_eq!((&parsed["level"], &parsed["n"], parsed.get("message")), (&"warn".into(), &1.into(), None));
+    assert_eq!((&parsed["level"], &parsed["of"], parsed.get("message")), (&"warn".into(), &"parsed".into(), None));
     assert!(of("half").iter().all(|record| record["message"] != "half side"), "{:?}", of("half"));
     assert!(of("out").is_empty(), "{:?}", of("out"));
     assert!(of("slow").iter().all(|record| record["message"] != "slow"), "read faster than it asked for");

@@ -2,6 +2,8 @@
 
 use skidder_pipeline::stats::Counter;
 
+use super::Backlog;
+
 /// Counts and gauges of metadata, readable from any thread.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -21,8 +23,8 @@ pub struct Counts {
     pub expired: Counter,
     /// When Kubernetes last answered, as [`skidder_pipeline::edge::Nanos`]; 0 before; a gauge.
     pub last_answer: Counter,
+    /// Bytes in logs that are known to be there and not read.
+    pub unread_bytes: Backlog,
     /// Records that went out without all of the metadata that they should have.
     pub partial_records: Counter,
-    /// Logs that are not read because their pods say so; a gauge.
-    pub excluded_logs: Counter,
 }

@@ -5,6 +5,7 @@
 //! then its records go out marked as partial.
 
 mod api;
+mod backlog;
 mod cache;
 mod config;
 pub mod counts;
@@ -25,6 +26,8 @@ use tokio::task::JoinSet;
 
 use crate::state::random_bytes;
 use api::Api;
+pub use backlog::Backlog;
+use backlog::Part;
 pub use config::{KubeletConfig, KubernetesConfig, MetadataFrom, Select, SelectWord};
 use counts::Counts;
 use facts::Known;
@@ -66,6 +69,13 @@ impl Metadata {
         }
         let node_name = config.self_node_name.clone().or_else(|| std::env::var(NODE_NAME).ok()).filter(|name| !name.is_empty());
         let Some(node_name) = node_name else {
+            if config.metadata == MetadataFrom::Auto {
+                tracing::warn!(
+                    "records of pods get only what the paths of their logs say, since the name of this node is not known: set \
+                     {NODE_NAME} from `spec.nodeName`, or `self_node_name` below `[kubernetes]`"
+                );
+                return Ok(None);
+            }
             anyhow::bail!(
                 "metadata of pods is to be asked for, and the name of this node is not known: set `self_node_name` below \
                  `[kubernetes]`, or the environment variable {NODE_NAME} from `spec.nodeName`; or `metadata = \"none\"`"
@@ -174,6 +184,7 @@ impl Metadata {
             container: origin.container.into(),
             seen: None,
             standing: Standing { excluded: false, rate_limit: None, complete: false },
+            backlog: self.store.counts.unread_bytes.part(origin.namespace),
         }
     }
 }
@@ -204,6 +215,7 @@ pub struct Hold {
     /// The version that `standing` is of.
     seen: Option<u64>,
     standing: Standing,
+    backlog: Part,
 }
 
 /// How a container stands.
@@ -255,6 +267,11 @@ impl Hold {
         }
         let until = self.metadata.store.waits_until(&self.slot, now);
         if now < until { Verdict::Wait(until.min(now.after(LOOK))) } else { Verdict::Read }
+    }
+
+    /// Says how much of its logs is known to be there and not read.
+    pub fn set_unread(&mut self, bytes: u64) {
+        self.backlog.set(bytes);
     }
 
     /// How fast the pod wants to be read at the most, in bytes per second.

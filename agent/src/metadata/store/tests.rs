@@ -114,11 +114,11 @@ fn what_an_earlier_run_knew_counts_until_it_is_known_better() {
 fn only_namespaces_with_pods_here_are_asked_for() {
     let (clock, store) = store();
     store.put("u", facts("a"));
-    assert_eq!(store.stale_namespaces(), ["ns".into()]);
+    assert_eq!(store.stale_namespaces(), [Box::<str>::from("ns")]);
     store.put_namespace("ns", Pairs::new());
     store.put_namespace("old", Pairs::new());
     assert!(store.stale_namespaces().is_empty());
     assert_eq!(store.snapshot().namespaces.len(), 1);
     clock.0.store(NAMESPACE_AGE.as_nanos() as u64 + 2, Ordering::Relaxed);
-    assert_eq!(store.stale_namespaces(), ["ns".into()]);
+    assert_eq!(store.stale_namespaces(), [Box::<str>::from("ns")]);
 }

@@ -63,6 +63,8 @@ pub(crate) struct Tailer {
     /// Open files.
     inodes: HashSet<(u64, u64)>,
     closed: HashMap<(u64, u64), Memory>,
+    /// Generations of containers that were closed and have a name: their inodes and keys, by unit.
+    past: HashMap<Arc<Path>, Vec<((u64, u64), FileKey)>>,
     active: VecDeque<usize>,
     timers: BinaryHeap<Reverse<(Nanos, usize)>>,
     watch: Watch,
@@ -89,6 +91,7 @@ impl Tailer {
             units: HashMap::new(),
             inodes: HashSet::new(),
             closed: HashMap::new(),
+            past: HashMap::new(),
             active: VecDeque::new(),
             timers: BinaryHeap::new(),
             watch: Watch::new(),
@@ -112,7 +115,7 @@ impl Tailer {
         let rate = stream.rate(self.settings.rate).filter(|_| !self.env.once && !self.env.stopping);
         let waits = rate.and_then(|rate| stream.allowance.get_or_insert_default().wait(rate, now));
         let turn = if verdict == Verdict::Leave {
-            self.leave(&mut stream);
+            self.leave_unread(&mut stream);
             Turn::Idle(now.after(MAX_POLL))
         } else if let Verdict::Wait(until) = verdict {
             if self.env.once {
