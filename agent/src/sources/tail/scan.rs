@@ -296,7 +296,7 @@ impl Tailer {
             return Found::Unread(Box::new(generation));
         }
         if let (Some(key), Some(memory)) = (key, generation.memory()) {
-            self.leave(unit, ((entry.dev, entry.ino), key), memory);
+            self.retire(unit, ((entry.dev, entry.ino), key), memory);
         }
         Found::Nothing
     }
