@@ -134,7 +134,8 @@ fn a_daemonset_ships_every_line_once_whatever_happens_to_it() {
     });
     let manifests = kube::chart(&values, "logs").unwrap();
     api.kubectl(&["-n", "logs", "apply", "-f", "-"], &manifests).unwrap();
-    api.kubectl(&["apply", "-f", "-"], &workload()).unwrap();
+    // A new namespace has no service account for a moment, and no pods without one.
+    eventually("a namespace for pods", PATIENCE, || api.kubectl(&["apply", "-f", "-"], &workload()).ok()).unwrap();
     let (first, address) = agent_pod(api);
     let mut memory: Vec<f64> = Vec::new();
     let mut weigh = |address: &str| memory.extend(metric(address, "skidder_process_resident_memory_bytes"));
