@@ -18,8 +18,9 @@ use skidder_tests::workspace;
 
 const RECORDS: u64 = 200_000;
 
-/// Lines of the mixed records are longer than Loki takes by default.
-const LONG_LINES: &str = "-distributor.max-line-size=1MB";
+/// What the mixed records need: some of their lines are longer than Loki takes by default. And streams that Loki does not split
+/// itself, as `skidder init loki` has it.
+const SETTINGS: [&str; 2] = ["-distributor.max-line-size=1MB", "-shard-streams.enabled=false"];
 
 fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
@@ -155,7 +156,7 @@ fn differences(mixed: &Mixed, seq: u64, entry: &Entry) -> Vec<(&'static str, Str
 
 #[test]
 fn mixed_records_arrive_whole() {
-    let server = Server::start_with(Kind::Loki, &[LONG_LINES]).unwrap();
+    let server = Server::start_with(Kind::Loki, &SETTINGS).unwrap();
     let mixed = mixed();
     let site = Site::new(config(server.url(), "max_line_bytes = \"1MiB\"")).unwrap();
     mixed.write(&site.path("pods"), 0, RECORDS).unwrap();
@@ -211,7 +212,7 @@ fn torment(server: &mut Server, front: &Front, site: &Site, mixed: &Mixed, recor
 
 #[test]
 fn nothing_is_lost_whatever_is_killed() {
-    let mut server = Server::start_with(Kind::Loki, &[LONG_LINES]).unwrap();
+    let mut server = Server::start_with(Kind::Loki, &SETTINGS).unwrap();
     let front = Front::start(server.url()).unwrap();
     let seed = chance::seed();
     front.set_faults(faults(seed, 60));
@@ -229,7 +230,7 @@ fn nothing_is_lost_whatever_is_killed() {
 #[test]
 fn within_lokis_window_nothing_is_there_twice() {
     const FEW: u64 = 700;
-    let mut server = Server::start_with(Kind::Loki, &[LONG_LINES]).unwrap();
+    let mut server = Server::start_with(Kind::Loki, &SETTINGS).unwrap();
     let front = Front::start(server.url()).unwrap();
     let seed = chance::seed();
     front.set_faults(faults(seed, 500));
