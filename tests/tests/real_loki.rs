@@ -90,7 +90,7 @@ fn query(server: &Server, logql: &str, from: i64, to: i64) -> Vec<Entry> {
 fn check(server: &Server, mixed: &Mixed, records: u64) -> usize {
     let mut seen = vec![0u8; records as usize];
     let mut wrong = BTreeMap::new();
-    let step = 4000;
+    let step = 2000;
     for from in (0..records).step_by(step) {
         let (start, end) = (mixed.record(from).nanos, mixed.record((from + step as u64).min(records)).nanos);
         for entry in query(server, r#"{namespace="shop"}"#, start, end) {
