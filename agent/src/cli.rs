@@ -11,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 use crate::buffer_cmd;
 use crate::config::{self, Builtin, FileSchema, Pipeline};
 use crate::dlq;
+use crate::look;
 use crate::memory;
 use crate::run::{self, RunOptions};
 
@@ -34,10 +35,23 @@ enum Command {
     /// SIGTERM and Ctrl-C stop the reading, deliver what can be delivered and keep the rest on disk. Exit code 78 says that
     /// the configuration cannot be used, 1 that something else failed.
     Run(RunArgs),
-    /// Check a configuration and show all that is wrong with it.
+    /// Check a configuration and show all that is wrong with it, and whether the stores have what it needs.
     ///
-    /// Exit code 78 says that there are errors; warnings alone do not change it.
-    Validate(ConfigArgs),
+    /// Exit code 78 says that there are errors in the configuration, 1 that a store cannot be reached or lacks something; warnings
+    /// alone do not change it. Nothing is changed in a store.
+    Validate {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Leave the network out: only the configuration is checked.
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Print what a store needs before records come: an index template, a table, limits.
+    Init {
+        /// The store.
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(skidder_sinks::probe::INIT.map(|(store, _)| store)))]
+        store: String,
+    },
     /// Look at what waits in the buffers, check it, bring it out, or give it to another sink.
     #[command(subcommand)]
     Buffer(BufferCommand),
@@ -221,10 +235,17 @@ impl Cli {
                     Err(code) => Ok(code),
                 }
             }
-            Command::Validate(args) => match load(&args)? {
-                Ok(pipeline) => print(&format!("Configuration is valid.\n{}", pipeline.summary())),
+            Command::Validate { config, offline } => match load(&config)? {
+                Ok(pipeline) => {
+                    let summary = format!("Configuration is valid.\n{}", pipeline.summary());
+                    if offline { print(&summary) } else { look::stores(&pipeline, summary) }
+                }
                 Err(code) => Ok(code),
             },
+            Command::Init { store } => {
+                let text = skidder_sinks::probe::INIT.iter().find(|(known, _)| *known == store).map(|(_, text)| *text);
+                print(text.unwrap_or_default())
+            }
             Command::Buffer(command) => {
                 let (config, task) = command.split();
                 self.log.start()?;

@@ -4,6 +4,7 @@
 //! `skidder_pipeline` does the rest. Transports ([`http`], the terminal, files) stand beside the sinks.
 
 pub mod blackhole;
+pub mod clickhouse;
 pub mod common;
 pub mod console;
 pub mod destination;
@@ -11,6 +12,7 @@ pub mod elasticsearch;
 pub mod file;
 pub mod http;
 pub mod lines;
+pub mod probe;
 #[cfg(test)]
 mod testing;
 
@@ -23,6 +25,7 @@ use skidder_pipeline::problem::Problem;
 use skidder_pipeline::sink::{Sink, Transport};
 
 use crate::common::BufferSettings;
+use crate::probe::Probe;
 
 /// The sinks there are: the one list.
 #[derive(Clone, Debug, serde::Deserialize, schemars::JsonSchema)]
@@ -30,6 +33,9 @@ use crate::common::BufferSettings;
 pub enum SinkConfig {
     /// Counts records and throws them away: for measuring.
     Blackhole(blackhole::BlackholeConfig),
+    /// Sends records to ClickHouse, as rows of a table.
+    #[serde(rename = "clickhouse")]
+    ClickHouse(Box<clickhouse::ClickHouseConfig>),
     /// Writes records to the terminal or a pipe.
     Console(console::ConsoleConfig),
     /// Sends records to Elasticsearch, OpenSearch or another store that speaks `_bulk`.
@@ -44,9 +50,20 @@ impl SinkConfig {
     pub fn build(&self, context: &SinkContext) -> Result<SinkParts, Vec<Problem>> {
         match self {
             SinkConfig::Blackhole(config) => config.build(),
+            SinkConfig::ClickHouse(config) => config.build(context),
             SinkConfig::Console(config) => config.build(context),
             SinkConfig::Elasticsearch(config) => config.build(context),
             SinkConfig::File(config) => config.build(context),
+        }
+    }
+}
+
+impl SinkConfig {
+    /// A look at the store, for sinks that have one.
+    pub fn probe(&self, context: &SinkContext) -> Option<Result<Arc<dyn Probe>, Vec<Problem>>> {
+        match self {
+            SinkConfig::ClickHouse(config) => Some(config.probe(context)),
+            _ => None,
         }
     }
 }

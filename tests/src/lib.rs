@@ -8,11 +8,14 @@
 
 pub mod agent;
 pub mod chance;
+pub mod client;
+pub mod front;
 pub mod fuzz;
 pub mod generate;
 pub mod kubelet;
 pub mod ledger;
 pub mod measure;
+pub mod mixed;
 pub mod records;
 pub mod servers;
 pub mod site;
