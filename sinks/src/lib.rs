@@ -63,6 +63,7 @@ impl SinkConfig {
     pub fn probe(&self, context: &SinkContext) -> Option<Result<Arc<dyn Probe>, Vec<Problem>>> {
         match self {
             SinkConfig::ClickHouse(config) => Some(config.probe(context)),
+            SinkConfig::Elasticsearch(config) => Some(config.probe(context)),
             _ => None,
         }
     }

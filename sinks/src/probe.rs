@@ -24,4 +24,5 @@ pub trait Probe: Send + Sync {
 }
 
 /// The stores for which `skidder init` has something to print, and what.
-pub const INIT: [(&str, &str); 1] = [("clickhouse", crate::clickhouse::init::TABLE)];
+pub const INIT: [(&str, &str); 2] =
+    [("clickhouse", crate::clickhouse::init::TABLE), ("elasticsearch", crate::elasticsearch::init::TEMPLATE)];

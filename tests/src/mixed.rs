@@ -105,8 +105,13 @@ impl Mixed {
             9 | 10 => line.extend_from_slice(many_keys(&mut chance, seq).as_bytes()),
             _ => line.extend_from_slice(ordinary(&mut chance, seq).as_bytes()),
         }
-        let members = serde_json::from_slice::<Members>(&line).ok().map(|members| members.0);
-        Record { nanos: self.begin_nanos + seq as i64 * STEP_NANOS, line, members }
+        let members = members(&line);
+        Record { nanos: self.record_nanos(seq), line, members }
+    }
+
+    /// The time of record `seq`.
+    pub fn record_nanos(&self, seq: u64) -> i64 {
+        self.begin_nanos + seq as i64 * STEP_NANOS
     }
 
     /// The number of the record of this time.
@@ -165,6 +170,11 @@ impl Record {
             }
         }
     }
+}
+
+/// The members of a JSON object in their order, with the values as they were written; none for what is no object.
+pub fn members(json: &[u8]) -> Option<Vec<(String, Box<RawValue>)>> {
+    serde_json::from_slice::<Members>(json).ok().map(|members| members.0)
 }
 
 /// The members of an object in their order, values as they were written.
