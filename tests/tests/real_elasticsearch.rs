@@ -93,11 +93,13 @@ fn check(server: &Server, index: &str, mixed: &Mixed, records: u64) {
             #[serde(borrow, rename = "_source")]
             source: &'a RawValue,
         }
+        let times: BTreeMap<String, u64> =
+            (from..from + step as u64).map(|seq| (skidder_tests::mixed::rfc3339(mixed.record_nanos(seq)), seq)).collect();
         let found: Found<'_> = serde_json::from_slice(&answer.body).unwrap();
         for hit in found.hits.hits {
             let document: BTreeMap<String, Box<RawValue>> = members(hit.source.get().as_bytes()).unwrap().into_iter().collect();
             let time: String = serde_json::from_str(document["@timestamp"].get()).unwrap();
-            let Some(seq) = (from..from + step as u64).find(|seq| skidder_tests::mixed::rfc3339(mixed.record_nanos(*seq)) == time) else {
+            let Some(seq) = times.get(&time).copied() else {
                 wrong.push(format!("no record has the time {time}"));
                 continue;
             };

@@ -22,7 +22,8 @@ pub fn exception(body: &[u8]) -> Option<Exception<'_>> {
     let digits = &text[at + 6..];
     let end = digits.find(|c: char| !c.is_ascii_digit())?;
     let code = digits[..end].parse().ok()?;
-    digits[end..].trim_start_matches(['.', ',']).trim_start().starts_with("DB::").then_some(())?;
+    // `Code: 27. DB::Exception: …`, and in old versions `Code: 27, e.displayText() = DB::Exception: …`.
+    digits[end..].starts_with(['.', ',']).then_some(())?;
     Some(Exception { code, text: text[at..].trim_end() })
 }
 

@@ -19,6 +19,7 @@ use super::layout::{Form, Layout, Source};
 use super::map::Mapper;
 use super::rows::Rows;
 use super::types::Type;
+use crate::lines;
 
 /// `body`, written for the layout `tag`, for `layout`; and in what form that is. `None` where it cannot be read.
 pub fn convert(body: &[u8], tag: &str, layout: &Arc<Layout>, mapper: Mapper) -> Option<(Vec<u8>, Form)> {
@@ -35,7 +36,7 @@ pub fn convert(body: &[u8], tag: &str, layout: &Arc<Layout>, mapper: Mapper) -> 
             }
         }
         None => {
-            for line in lines(body) {
+            for line in split(body) {
                 let mut members = Vec::new();
                 json::members(json::value(line).ok()?, |name, value| {
                     let mut text = Vec::new();
@@ -49,7 +50,7 @@ pub fn convert(body: &[u8], tag: &str, layout: &Arc<Layout>, mapper: Mapper) -> 
     Some((out, Form::Json))
 }
 
-fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+fn split(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }
 
@@ -134,7 +135,7 @@ fn rows_of_records(body: &[u8], layout: &Arc<Layout>, mut mapper: Mapper) -> Opt
             mapper.write(layout, &record, id, &mut out);
         }
     };
-    for line in lines(body) {
+    for line in split(body) {
         let line = json::value(line).ok()?;
         let (id, shared, own) = (json::member(line, b"id")?, json::member(line, b"shared")?, json::member(line, b"own")?);
         if shared.raw != same {
@@ -151,6 +152,18 @@ fn rows_of_records(body: &[u8], layout: &Arc<Layout>, mut mapper: Mapper) -> Opt
         ids.push(id.raw);
     }
     flush(&batch, &mut ids);
+    Some(out)
+}
+
+/// The record that a line of a body from before the columns were known holds, as one object; `None` for other lines.
+pub fn record(line: &[u8]) -> Option<Vec<u8>> {
+    let line = json::value(line).ok()?;
+    let (shared, own) = (json::member(line, b"shared")?, json::member(line, b"own")?);
+    let mut out = vec![b'{'];
+    for part in [own, shared] {
+        json::members(part, |key, value| lines::write_member(key, value, out.len() > 1, &mut out));
+    }
+    out.push(b'}');
     Some(out)
 }
 

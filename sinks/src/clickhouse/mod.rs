@@ -236,7 +236,7 @@ impl Sink for ClickHouse {
     fn show(&self, body: &[u8], index: u32) -> Vec<u8> {
         rows::show(body, index).unwrap_or_else(|| {
             let line = lines::nth(body, index, 1).unwrap_or_default().trim_ascii_end();
-            if line.is_empty() { b"null".to_vec() } else { line.to_vec() }
+            if line.is_empty() { b"null".to_vec() } else { convert::record(line).unwrap_or_else(|| line.to_vec()) }
         })
     }
 }

@@ -309,11 +309,10 @@ impl Inner {
 
     /// The rows of a query.
     async fn ask<T: DeserializeOwned>(&self, sql: &str) -> Result<Vec<T>, Refused> {
-        let mut query = Query::default();
-        query.add("query", &format!("{sql} FORMAT JSONEachRow"));
-        let request = HttpRequest { path_and_query: query.0, headers: HeaderMap::new() };
-        // POST: a GET may not change anything, and some servers' profiles allow it less.
-        let answer = self.options.client.send(Method::POST, request, Bytes::new(), Compression::None).await;
+        let request = HttpRequest { path_and_query: "/".to_owned(), headers: HeaderMap::new() };
+        // As the body: a POST without one is refused by old servers.
+        let body = Bytes::from(format!("{sql} FORMAT JSONEachRow"));
+        let answer = self.options.client.send(Method::POST, request, body, Compression::None).await;
         let answer = answer.map_err(Refused::Unanswered)?;
         let response = with_code(answer.response, &answer.headers);
         if response.status != 200 || exception(&response.body).is_some() {
