@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Method;
 use http::header::{CONTENT_ENCODING, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::{Method, Version};
+use http_body_util::BodyExt;
 use reqwest::Url;
 use skidder_pipeline::body::Compression;
 use skidder_pipeline::frame::Frame;
@@ -58,13 +59,22 @@ pub struct HttpClient {
 pub struct Answer {
     /// What the delivery needs.
     pub response: Response,
-    /// All headers.
+    /// All headers, and trailers.
     pub headers: HeaderMap,
 }
 
 impl HttpClient {
     /// A client for `options.endpoints`. What is wrong is added to `problems`, with paths below the sink's table.
     pub fn new(options: &HttpOptions<'_>, problems: &mut Vec<Problem>) -> Option<HttpClient> {
+        HttpClient::over(options, Version::HTTP_11, problems)
+    }
+
+    /// The same over HTTP/2 alone, as gRPC wants it: without an upgrade where there is no TLS.
+    pub fn over_http2(options: &HttpOptions<'_>, problems: &mut Vec<Problem>) -> Option<HttpClient> {
+        HttpClient::over(options, Version::HTTP_2, problems)
+    }
+
+    fn over(options: &HttpOptions<'_>, version: Version, problems: &mut Vec<Problem>) -> Option<HttpClient> {
         let before = problems.len();
         let mut auth = options.auth.and_then(|auth| auth.resolve(problems));
         let mut urls = Vec::new();
@@ -90,7 +100,7 @@ impl HttpClient {
             let problem = Problem::at(&format!("endpoints.{index}"), "credentials would go over plain HTTP to another machine");
             problems.push(problem.help("use `https://`, or `auth.allow_plain_http = true` where the network is yours alone"));
         }
-        let client = client(options, &urls, problems)?;
+        let client = client(options, &urls, version, problems)?;
         (problems.len() == before).then(|| HttpClient { client, endpoints: Endpoints::new(urls), auth })
     }
 
@@ -122,7 +132,8 @@ impl HttpClient {
     ) -> Result<Answer, TransportError> {
         let HttpRequest { path_and_query, mut headers } = request;
         match compression {
-            Compression::None => {}
+            // Where Snappy is all that a store takes, the content type says so.
+            Compression::None | Compression::Snappy => {}
             Compression::Gzip => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"))),
             Compression::Zstd => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"))),
         }
@@ -136,8 +147,8 @@ impl HttpClient {
         let mut response = request.send().await.map_err(|e| failed(&e))?;
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
-        let headers = std::mem::take(response.headers_mut());
-        let body = read(response).await.map_err(|e| failed(&e))?;
+        let mut headers = std::mem::take(response.headers_mut());
+        let body = read(response, &mut headers).await.map_err(|e| failed(&e))?;
         Ok(Answer { response: Response { status, retry_after, body, note: None }, headers })
     }
 }
@@ -146,13 +157,20 @@ impl HttpClient {
 pub struct HttpTransport<F> {
     client: Arc<HttpClient>,
     request: F,
+    body: fn(&Frame) -> Bytes,
 }
 
 impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> HttpTransport<F> {
     /// A transport to `options.endpoints`; `request` gives path and headers for a frame. What is wrong is added to
     /// `problems`, with paths below the sink's table.
     pub fn new(options: &HttpOptions<'_>, request: F, problems: &mut Vec<Problem>) -> Option<HttpTransport<F>> {
-        Some(HttpTransport { client: Arc::new(HttpClient::new(options, problems)?), request })
+        let body = |frame: &Frame| frame.body().clone();
+        Some(HttpTransport { client: Arc::new(HttpClient::new(options, problems)?), request, body })
+    }
+
+    /// The same, with what `body` makes of a frame's body: for stores that want something around it.
+    pub fn with_body(self, body: fn(&Frame) -> Bytes) -> HttpTransport<F> {
+        HttpTransport { body, ..self }
     }
 
     /// The way to the endpoints, for requests that carry no frame.
@@ -162,7 +180,7 @@ impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> HttpTransport<F> {
 
     async fn post(&self, frame: &Frame) -> Result<Response, TransportError> {
         let request = (self.request)(frame);
-        Ok(self.client.send(Method::POST, request, frame.body().clone(), frame.header().compression).await?.response)
+        Ok(self.client.send(Method::POST, request, (self.body)(frame), frame.header().compression).await?.response)
     }
 }
 
@@ -238,7 +256,7 @@ fn is_this_machine(url: &Url) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn client(options: &HttpOptions<'_>, urls: &[Url], problems: &mut Vec<Problem>) -> Option<reqwest::Client> {
+fn client(options: &HttpOptions<'_>, urls: &[Url], version: Version, problems: &mut Vec<Problem>) -> Option<reqwest::Client> {
     // An error says that there is one already: another sink's, and the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = reqwest::Client::builder()
@@ -253,6 +271,7 @@ fn client(options: &HttpOptions<'_>, urls: &[Url], problems: &mut Vec<Problem>) 
         // No certificates are needed, and an image without any must do.
         client = client.tls_certs_only([]);
     }
+    client = if version == Version::HTTP_2 { client.http2_prior_knowledge() } else { client.http1_only() };
     client = options.tls.apply(client, options.context, problems);
     client.build().inspect_err(|e| problems.push(Problem::at("tls", format!("TLS cannot be set up: {}", innermost(e))))).ok()
 }
@@ -264,9 +283,17 @@ fn api_key(token: &Secret) -> Result<HeaderValue, TransportError> {
     Ok(value)
 }
 
-async fn read(mut response: reqwest::Response) -> Result<Bytes, reqwest::Error> {
+async fn read(response: reqwest::Response, trailers: &mut HeaderMap) -> Result<Bytes, reqwest::Error> {
+    let mut parts = reqwest::Body::from(response);
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await? {
+    while let Some(frame) = parts.frame().await.transpose()? {
+        let chunk = match frame.into_data() {
+            Ok(chunk) => chunk,
+            Err(frame) => {
+                trailers.extend(frame.into_trailers().unwrap_or_default());
+                continue;
+            }
+        };
         let room = MAX_RESPONSE_BYTES - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if body.len() == MAX_RESPONSE_BYTES {

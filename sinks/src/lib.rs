@@ -10,9 +10,13 @@ pub mod console;
 pub mod destination;
 pub mod elasticsearch;
 pub mod file;
+pub mod grpc;
 pub mod http;
+pub mod http_lines;
 pub mod lines;
-pub mod probe;
+pub mod loki;
+pub mod otlp;
+pub mod setup;
 #[cfg(test)]
 mod testing;
 
@@ -21,11 +25,11 @@ use std::sync::Arc;
 
 use skidder_pipeline::body::{BodyLimits, Compression};
 use skidder_pipeline::delivery::Options;
+use skidder_pipeline::edge::{Clock, SystemClock};
 use skidder_pipeline::problem::Problem;
 use skidder_pipeline::sink::{Sink, Transport};
 
 use crate::common::BufferSettings;
-use crate::probe::Probe;
 
 /// The sinks there are: the one list.
 #[derive(Clone, Debug, serde::Deserialize, schemars::JsonSchema)]
@@ -42,6 +46,12 @@ pub enum SinkConfig {
     Elasticsearch(Box<elasticsearch::ElasticsearchConfig>),
     /// Writes records as lines of JSON into files.
     File(file::FileConfig),
+    /// Sends records as lines of JSON to any endpoint that takes them.
+    Http(Box<http_lines::HttpLinesConfig>),
+    /// Sends records to Grafana Loki.
+    Loki(Box<loki::LokiConfig>),
+    /// Sends records to an OpenTelemetry Collector or any store that takes OTLP.
+    Otlp(Box<otlp::OtlpConfig>),
 }
 
 impl SinkConfig {
@@ -54,17 +64,9 @@ impl SinkConfig {
             SinkConfig::Console(config) => config.build(context),
             SinkConfig::Elasticsearch(config) => config.build(context),
             SinkConfig::File(config) => config.build(context),
-        }
-    }
-}
-
-impl SinkConfig {
-    /// A look at the store, for sinks that have one.
-    pub fn probe(&self, context: &SinkContext) -> Option<Result<Arc<dyn Probe>, Vec<Problem>>> {
-        match self {
-            SinkConfig::ClickHouse(config) => Some(config.probe(context)),
-            SinkConfig::Elasticsearch(config) => Some(config.probe(context)),
-            _ => None,
+            SinkConfig::Http(config) => config.build(context),
+            SinkConfig::Loki(config) => config.build(context),
+            SinkConfig::Otlp(config) => config.build(context),
         }
     }
 }
@@ -85,9 +87,16 @@ pub struct SinkContext {
     pub stderr_is_terminal: bool,
     /// Called once when the reader of the standard output has gone (`skidder run | head`).
     pub output_closed: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// The time, for stamping what has none; the machine's where it is not given.
+    pub clock: Option<Arc<dyn Clock>>,
 }
 
 impl SinkContext {
+    /// The time.
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::new()))
+    }
+
     /// `path` from where relative paths start.
     fn resolve(&self, path: &Path) -> PathBuf {
         self.base_dir.as_ref().map_or_else(|| path.to_owned(), |base| base.join(path))

@@ -1,6 +1,8 @@
 //! Tables that sinks have in common, with Vector's names.
 
 mod auth;
+pub(crate) mod proto;
+pub mod schema;
 pub mod semantics;
 mod size;
 mod tables;

@@ -5,12 +5,10 @@
 //! as the records of a day go to the same index. Only a data stream that rolls over between two tries can store one twice.
 
 mod answer;
-mod conflict;
 mod encode;
-pub mod init;
+mod setup;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -18,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use skidder_pipeline::body::Compression;
 use skidder_pipeline::frame::Frame;
 use skidder_pipeline::problem::Problem;
-use skidder_pipeline::sink::{Encode, Response, Sink, Transport, Verdict};
+use skidder_pipeline::sink::{Encode, Response, Sink, Verdict};
 
 use crate::common::{AuthConfig, BatchConfig, BatchDefaults, BufferConfig, BufferType, ByteSize, RequestConfig, TlsConfig};
 use crate::destination::{Destination, MISSING, Router};
@@ -38,6 +36,9 @@ pub struct ElasticsearchConfig {
     /// Whether records go to an index (`bulk`) or to a data stream (`data_stream`).
     #[serde(default)]
     pub mode: Mode,
+    /// Which of the two the store is, for what `skidder init` prints; records are sent to both alike.
+    #[serde(default)]
+    pub distribution: Distribution,
     /// The index, in mode `bulk`: a template that starts with a text of its own; `{{ field }}` stands for a field of the record,
     /// `%Y`, `%m` and `%d` for the date of its `timestamp`. What a field says is put in lower case, and what no index may be
     /// called becomes `_`. Records without a date go to 1970.01.01. Where it is not given: `skidder-%Y.%m.%d`.
@@ -51,10 +52,6 @@ pub struct ElasticsearchConfig {
     /// and `app.kubernetes.io/name` fit into one mapping), `keep` leaves them (for mappings of the type `flattened`).
     #[serde(default)]
     pub labels: Labels,
-    /// What becomes of a document that does not fit the mapping of its index: the dead letters get it (`reject`), or it is sent again at
-    /// once with the field at fault as a text below `_conflict` (`stringify`).
-    #[serde(default)]
-    pub on_conflict: OnConflict,
     /// Asks the store not to quote documents in its errors (`include_source_on_error=false`). Elasticsearch knows it from 8.18 on;
     /// older ones refuse requests that have it.
     #[serde(default)]
@@ -92,6 +89,17 @@ pub enum Mode {
     Bulk,
     /// A data stream.
     DataStream,
+}
+
+/// Which store it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Distribution {
+    /// Elasticsearch.
+    #[default]
+    Elasticsearch,
+    /// OpenSearch.
+    Opensearch,
 }
 
 /// The parts of a data stream's name, `<type>-<dataset>-<namespace>`.
@@ -138,17 +146,6 @@ pub enum Labels {
     Keep,
 }
 
-/// What becomes of a document that does not fit the mapping.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnConflict {
-    /// The dead letters get it.
-    #[default]
-    Reject,
-    /// It is stored with the field at fault as a text elsewhere.
-    Stringify,
-}
-
 impl ElasticsearchConfig {
     /// 4 MiB compress to well under one: a request is short enough to lose little by being repeated, long enough for the store
     /// to work in bulk, and eight of them under way are little memory.
@@ -167,19 +164,21 @@ impl ElasticsearchConfig {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
             HttpRequest { path_and_query: format!("/{}/_bulk{query}", frame.header().destination), headers }
         };
-        let transport = HttpTransport::new(&options, request.clone(), &mut problems);
+        let transport = HttpTransport::new(&options, request, &mut problems);
         let (Some(destination), Some(transport)) = (destination, transport) else { return Err(problems) };
-        let transport: Arc<dyn Transport> = match self.on_conflict {
-            OnConflict::Reject => Arc::new(transport),
-            OnConflict::Stringify => Arc::new(conflict::Stringify { client: transport.client(), request, changed: AtomicU64::new(0) }),
-        };
-        let sink = Elasticsearch { destination: Arc::new(destination), labels: self.labels, failure_stored: AtomicU64::new(0) };
-        unless(problems, || SinkParts { sink: Arc::new(sink), transport, compression: self.compression, limits, buffer, delivery })
+        unless(problems, || SinkParts {
+            sink: Arc::new(Elasticsearch { destination: Arc::new(destination), labels: self.labels }),
+            transport: Arc::new(transport),
+            compression: self.compression,
+            limits,
+            buffer,
+            delivery,
+        })
     }
 
     /// What of the answer is wanted, so that it stays small, and what the user asked for.
     fn query(&self) -> String {
-        let mut query = "?filter_path=errors,took,items.*.status,items.*.error.type,items.*.error.reason,items.*.failure_store".to_owned();
+        let mut query = "?filter_path=errors,took,items.*.status,items.*.error.type,items.*.error.reason".to_owned();
         if self.omit_source_on_error {
             query.push_str("&include_source_on_error=false");
         }
@@ -279,25 +278,6 @@ fn confine_part(value: Option<&str>, out: &mut String) {
 struct Elasticsearch {
     destination: Arc<Destination>,
     labels: Labels,
-    /// Documents that the store took into its failure store.
-    failure_stored: AtomicU64,
-}
-
-impl Elasticsearch {
-    /// Counts and says what the store took and could not index. Said at the first, the tenth, the hundredth, …
-    fn count_failure_stored(&self, body: &[u8]) {
-        let count = memchr::memmem::find_iter(body, b"\"failure_store\":\"used\"").count() as u64;
-        if count == 0 {
-            return;
-        }
-        let before = self.failure_stored.fetch_add(count, Ordering::Relaxed);
-        if before == 0 || before.ilog10() < (before + count).ilog10() {
-            tracing::warn!(
-                documents = before + count,
-                "documents do not fit their mapping and are in the failure stores of their data streams"
-            );
-        }
-    }
 }
 
 impl Sink for Elasticsearch {
@@ -306,7 +286,6 @@ impl Sink for Elasticsearch {
     }
 
     fn judge(&self, frame: &Frame, response: &Response) -> Verdict {
-        self.count_failure_stored(&response.body);
         answer::judge(response.status, &response.body, frame.header().records)
     }
 

@@ -16,6 +16,7 @@ use skidder_pipeline::path::Path;
 use skidder_pipeline::shared::PerShared;
 use skidder_pipeline::value::{Kind, Value};
 
+pub(crate) use service::deployment;
 pub use service::service_name;
 pub use severity::Severity;
 pub use time::{parse_rfc3339, unix_nanos};

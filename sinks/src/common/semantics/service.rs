@@ -33,7 +33,7 @@ pub fn service_name(shared: &Shared) -> String {
         && let Some((kind, name)) = owner.split_once('/')
     {
         let name = match kind {
-            "ReplicaSet" => without_hash(name, 6..=10).unwrap_or(name),
+            "ReplicaSet" => deployment(name).unwrap_or(name),
             // The controller of CronJobs appends the minute.
             "Job" => without_digits(name, 8).unwrap_or(name),
             _ => name,
@@ -44,6 +44,11 @@ pub fn service_name(shared: &Shared) -> String {
         return of_pod(&pod).to_owned();
     }
     get(b"container_name").filter(text).map(plain).unwrap_or_default()
+}
+
+/// The deployment of a replica set.
+pub fn deployment(replica_set: &str) -> Option<&str> {
+    without_hash(replica_set, 6..=10)
 }
 
 /// `web-7c9d6f5b8c-x2x4z` is of `web`, `db-0` of `db`, `agent-x2x4z` of `agent`.

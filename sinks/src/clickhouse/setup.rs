@@ -11,17 +11,11 @@ use super::transport::{ClickHouseTransport, Options, Refused};
 use super::{ClickHouseConfig, window};
 use crate::SinkContext;
 use crate::http::{HttpClient, HttpOptions};
-use crate::probe::{Finding, Probe, Probing};
+use crate::setup::{Checking, Finding, Needs, Setup};
 
 /// OpenTelemetry's table of logs (opentelemetry-collector-contrib, `exporter/clickhouseexporter`), which Grafana and HyperDX
 /// read, with a window of de-duplication.
-pub const TABLE: &str = "\
--- The table of OpenTelemetry's logs, as Skidder's `clickhouse` sink fills it without further options.
---
--- non_replicated_deduplication_window: how many inserts the table remembers, so that one that is sent again after a lost answer
--- is not stored twice. It counts for all agents together: agents / batch.timeout_secs * 600 s of retrying. On a replicated
--- table the setting is called replicated_deduplication_window (10000 where it is not given).
-CREATE TABLE IF NOT EXISTS default.otel_logs
+const COLUMNS: &str = "\
 (
     `Timestamp` DateTime64(9) CODEC(Delta(8), ZSTD(1)),
     `TimestampTime` DateTime DEFAULT toDateTime(Timestamp),
@@ -51,21 +45,27 @@ PARTITION BY toDate(TimestampTime)
 PRIMARY KEY (ServiceName, TimestampTime)
 ORDER BY (ServiceName, TimestampTime, Timestamp)
 TTL TimestampTime + toIntervalDay(30)
-SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 10000;
+SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, non_replicated_deduplication_window = {window};
 ";
 
+/// The least window that is printed: what the smallest fleet needs, many times.
+const MIN_WINDOW: u64 = 10_000;
+
 /// The look at the table.
-struct TableProbe {
+struct Table {
     transport: ClickHouseTransport,
     tables: Arc<Tables>,
     /// `database.table`; `None` where records choose it.
     table: Option<String>,
+    /// One that they could choose.
+    sample: String,
     needed_window: u64,
+    /// The sink's name; empty where there is no configuration.
+    sink: String,
 }
 
 impl ClickHouseConfig {
-    /// A look at the server and the table.
-    pub(crate) fn probe(&self, context: &SinkContext) -> Result<Arc<dyn Probe>, Vec<Problem>> {
+    pub(crate) fn setup(&self, context: &SinkContext) -> Result<Box<dyn Setup>, Vec<Problem>> {
         let mut problems = Vec::new();
         let destination = self.destination(&mut problems);
         let mapping = self.mapping(&mut problems);
@@ -75,7 +75,6 @@ impl ClickHouseConfig {
         let (Some(destination), Some(client)) = (destination, client) else { return Err(problems) };
         let tables = Arc::new(Tables::new(mapping, None));
         let needed_window = window::needed(self.nodes, parts.limits.linger);
-        let table = destination.as_literal().map(str::to_owned);
         let transport = ClickHouseTransport::new(Options {
             client,
             tables: tables.clone(),
@@ -85,60 +84,78 @@ impl ClickHouseConfig {
             needed_window,
             sink: context.name.clone(),
         });
-        Ok(Arc::new(TableProbe { transport, tables, table, needed_window }))
+        let (table, sample) = (destination.as_literal().map(str::to_owned), destination.sample("x"));
+        Ok(Box::new(Table { transport, tables, table, sample, needed_window, sink: context.name.clone() }))
     }
 }
 
-impl Probe for TableProbe {
-    fn probe(&self) -> Probing<'_> {
+impl Setup for Table {
+    fn needs(&self) -> Needs {
+        let window = self.needed_window.max(MIN_WINDOW).to_string();
+        let columns = COLUMNS.replace("{window}", &window);
+        let text = format!("CREATE TABLE IF NOT EXISTS {}\n{columns}", self.sample);
+        let again = match self.sink.as_str() {
+            "" => "skidder init clickhouse".to_owned(),
+            sink => format!("skidder init clickhouse -c FILE --sink {sink}"),
+        };
+        let apply = format!(
+            "OpenTelemetry's table of logs, which the sink fills without further options; any other table will do, see docs/sinks/clickhouse.md. \
+             Give it to the server before the first record comes:\n  {again} | clickhouse-client --multiquery\nThe window of de-duplication ({window} \
+             inserts) counts for all agents together; on a replicated table the setting is called replicated_deduplication_window.\n"
+        );
+        Needs { text, apply }
+    }
+
+    fn check(&self) -> Checking<'_> {
         Box::pin(async {
             match self.look().await {
                 Ok(findings) => findings,
-                Err(refused) => vec![Finding::Error(said(refused))],
+                Err(refused) => vec![Finding::fault(said(refused))],
             }
         })
     }
 }
 
-impl TableProbe {
+impl Table {
     async fn look(&self) -> Result<Vec<Finding>, Refused> {
         let server = self.transport.server().await?;
         let Some(table) = &self.table else {
-            return Ok(vec![Finding::Fine(format!("ClickHouse {} answers; records choose the table", server.version))]);
+            return Ok(vec![Finding::fine(format!("ClickHouse {} answers; records choose the table", server.version))]);
         };
         let columns = self.transport.columns(table).await?;
         if columns.is_empty() {
-            let text = format!("the table {table} does not exist, or this user may not see it: `skidder init clickhouse` prints one");
-            return Ok(vec![Finding::Error(text)]);
+            let missing = Finding::fault(format!("the table {table} does not exist, or this user may not see it"));
+            return Ok(vec![missing.help("`skidder init clickhouse` prints one")]);
         }
         let mut findings = Vec::new();
         let mapping = self.tables.mapping();
         for (column, _) in &mapping.columns {
             if !columns.iter().any(|info| info.name == *column) {
-                findings.push(Finding::Error(format!("the table {table} has no column {column}, which `columns` names")));
+                findings.push(Finding::fault(format!("the table {table} has no column {column}, which `columns` names")));
             }
         }
         match (&mapping.catch_all, catch_all(&columns, mapping)) {
-            (Some(name), None) => findings.push(Finding::Error(format!(
+            (Some(name), None) => findings.push(Finding::fault(format!(
                 "`catch_all` is {name}, and {table} has no such column of the type Map(String, String), JSON or String"
             ))),
-            (None, None) => findings.push(Finding::Warning(format!(
-                "{table} has no column for what no other takes, so such fields are not stored: add `attributes Map(LowCardinality(String), String)`"
-            ))),
+            (None, None) => findings.push(
+                Finding::doubt(format!("{table} has no column for what no other takes: such fields are not stored"))
+                    .help(format!("ALTER TABLE {table} ADD COLUMN attributes Map(LowCardinality(String), String)")),
+            ),
             _ => {}
         }
         let layout = Layout::new(&columns, mapping, server.version >= 22);
         for column in layout.columns.iter().filter(|column| column.of.is_none()) {
-            findings.push(Finding::Warning(format!(
+            findings.push(Finding::doubt(format!(
                 "column {} of {table} has a type that makes rows travel as JSON, which costs the server more",
                 column.name
             )));
         }
         if let Ok(info) = self.transport.table_info(table).await {
-            findings.extend(window::warning(table, &info, self.needed_window).map(Finding::Warning));
+            findings.extend(window::warning(table, &info, self.needed_window).map(Finding::doubt));
         }
         if findings.is_empty() {
-            findings.push(Finding::Fine(format!(
+            findings.push(Finding::fine(format!(
                 "ClickHouse {} has {table}, and {} columns are filled",
                 server.version,
                 layout.columns.len()
