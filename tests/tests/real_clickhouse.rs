@@ -155,7 +155,9 @@ fn differences(mixed: &Mixed, seq: u64, row: &Row) -> Vec<String> {
     differ("ServiceName", &row.service_name, &"web-7c9d6f5b8c");
     let mut attributes = row.log_attributes.clone();
     let stream = if seq % 7 == 0 { "stderr" } else { "stdout" };
-    differ("stream", &attributes.remove("stream"), &Some(stream));
+    differ("log.iostream", &attributes.remove("log.iostream"), &Some(stream));
+    let file = attributes.remove("log.file.path").unwrap_or_default();
+    differ("log.file.path", &file.ends_with("/app/0.log"), &true);
     differ("LogAttributes", &attributes, &expected);
     differ("k8s.pod.name", &row.resource_attributes.get("k8s.pod.name"), &Some(mixed.pod(seq)));
     differ("k8s.namespace.name", &row.resource_attributes.get("k8s.namespace.name"), &Some("shop"));
@@ -170,7 +172,7 @@ fn mixed_records_arrive_whole() {
     mixed.write(&site.path("pods"), 0, RECORDS).unwrap();
     let valid = Agent::run(site.root(), &["validate", "-c", "pipeline.toml"]).unwrap().expect_success().unwrap();
     let said = String::from_utf8_lossy(&valid.stdout).into_owned();
-    assert!(said.contains("ok: sink `store`: ClickHouse 26 has default.otel_logs"), "{said}");
+    assert!(said.contains("sink `store`: ClickHouse 26 has default.otel_logs"), "{said}");
     let ended = site.once().unwrap();
     eprintln!("{}", ended.stderr);
     check(&server, &mixed, RECORDS);
@@ -273,7 +275,7 @@ fn a_table_that_is_missing_pauses(server: &Server) {
     site.append("app.log", "{\"message\":\"one\"}\n").unwrap();
     let look = Agent::run(site.root(), &["validate", "-c", "pipeline.toml"]).unwrap();
     assert_eq!(look.code(), Some(1), "{look}");
-    assert!(String::from_utf8_lossy(&look.stdout).contains("default.missing does not exist"), "{look}");
+    assert!(format!("{}{look}", String::from_utf8_lossy(&look.stdout)).contains("default.missing does not exist"), "{look}");
     Agent::run(site.root(), &["validate", "--offline", "-c", "pipeline.toml"]).unwrap().expect_success().unwrap();
     let said = fails(&site);
     assert!(said.contains("paused") && said.contains("code 60 (UNKNOWN_TABLE)"), "{said}");

@@ -11,9 +11,9 @@ use skidder_pipeline::value::{Kind, Value};
 
 use super::coerce::{self, write_length, write_text};
 use super::layout::{Column, Form, Layout, Source};
-use super::resource;
 use super::rows;
 use super::types::Type;
+use crate::common::schema::{self, Place};
 use crate::common::semantics::{Finder, Meaning};
 use crate::lines::{write_member, write_value};
 
@@ -76,7 +76,8 @@ impl Mapper {
         let meaning = self.finder.find(record);
         self.taken.clear();
         self.taken.resize(record.fields().len(), false);
-        let mut row = Row { record, meaning: &meaning, id, service: self.finder.service(), taken: &mut self.taken, ready };
+        let mut row =
+            Row { record, meaning: &meaning, id, service: self.finder.service(), taken: &mut self.taken, ready, otel: layout.has_resource };
         match layout.form {
             Form::Rows => {
                 for column in &layout.columns {
@@ -106,6 +107,8 @@ struct Row<'r, 'a> {
     service: &'r str,
     taken: &'r mut [bool],
     ready: &'r Ready,
+    /// Whether names are OpenTelemetry's.
+    otel: bool,
 }
 
 impl<'a> Row<'_, 'a> {
@@ -191,6 +194,11 @@ impl<'a> Row<'_, 'a> {
         }
     }
 
+    /// What a field that no column takes is called: where the container's have OpenTelemetry's names, the stream has too.
+    fn name<'k>(&self, key: &'k [u8]) -> &'k [u8] {
+        if self.otel && key == b"stream" { b"log.iostream" } else { key }
+    }
+
     fn write_rest(&self, of: &Type, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
         let bytes = self.record.bytes();
         let left = || self.record.fields().iter().zip(&*self.taken).filter(|(_, taken)| !**taken).map(|(field, _)| field);
@@ -198,7 +206,7 @@ impl<'a> Row<'_, 'a> {
             write_length(self.ready.rest_count + left().count(), out);
             out.extend_from_slice(&self.ready.rest);
             for field in left() {
-                write_text(&json::unescape(field.key.of(bytes)), out);
+                write_text(&json::unescape(self.name(field.key.of(bytes))), out);
                 write_text(&Value { kind: field.kind, raw: field.value.of(bytes) }.plain(), out);
             }
             return;
@@ -208,7 +216,7 @@ impl<'a> Row<'_, 'a> {
         scratch.extend_from_slice(&self.ready.rest);
         for field in left() {
             let value = Value { kind: field.kind, raw: field.value.of(bytes) };
-            write_member(field.key.of(bytes), value, scratch.len() > 1, scratch);
+            write_member(self.name(field.key.of(bytes)), value, scratch.len() > 1, scratch);
         }
         scratch.push(b'}');
         write_text(scratch, out);
@@ -262,10 +270,21 @@ impl Ready {
             match column.source {
                 Source::Resource => {
                     let mut pairs = Pairs::new(of);
-                    resource::visit(shared, |key, value| pairs.add(key, value));
+                    for (name, value, place) in schema::otel(shared) {
+                        if place == Place::Resource || !layout.has_rest {
+                            pairs.add(&escaped(&name), value);
+                        }
+                    }
                     pairs.write_whole(&mut ready.resource);
                 }
-                Source::Rest if !layout.has_resource => {
+                Source::Rest if layout.has_resource => {
+                    let mut pairs = Pairs::new(of);
+                    for (name, value, _) in schema::otel(shared).iter().filter(|(_, _, place)| *place == Place::Record) {
+                        pairs.add(&escaped(name), *value);
+                    }
+                    (ready.rest, ready.rest_count) = (pairs.bytes, pairs.count);
+                }
+                Source::Rest => {
                     let mut pairs = Pairs::new(of);
                     // Those that a column takes whole need no second place.
                     let has_place = |key: &[u8]| {
@@ -333,6 +352,13 @@ impl<'t> Pairs<'t> {
             }
         }
     }
+}
+
+/// A name as a key.
+fn escaped(name: &str) -> Vec<u8> {
+    let mut key = Vec::new();
+    json::escape(name.as_bytes(), &mut key);
+    key
 }
 
 trait TrimQuotes {

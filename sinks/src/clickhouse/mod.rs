@@ -16,7 +16,6 @@ mod convert;
 mod encode;
 mod layout;
 mod map;
-mod resource;
 mod rows;
 mod setup;
 mod tables;

@@ -63,19 +63,19 @@ impl Given {
 fn a_record_becomes_a_row_of_the_table_of_opentelemetry() {
     let given = given(Some(columns(&OTEL)));
     let records = [
-        r#"{"timestamp":"2026-11-24T06:00:00.000000001Z","level":"warn","message":"a\"b","trace_id":"0af7651916cd43dd8448eb211c80319c","n":1e400,"o":{"x":[1]}}"#,
+        r#"{"timestamp":"2026-11-24T06:00:00.000000001Z","level":"warn","message":"a\"b","trace_id":"0af7651916cd43dd8448eb211c80319c","stream":"stdout","n":1e400,"o":{"x":[1]}}"#,
         r#"{"timestamp":"2026-11-24T06:00:01Z","message":"","u":null}"#,
     ];
     let frame = given.frame(&[batch(SHARED, &records), batch(SHARED, &["{}"])]);
     assert_eq!(frame.header().records, 3);
     assert!(frame.header().destination.starts_with("default.t r"), "{}", frame.header().destination);
-    let resource = json!({ "log.file.path": "/var/log/a", "k8s.pod.name": "web-0", "k8s.namespace.name": "shop",
+    let resource = json!({ "k8s.pod.name": "web-0", "k8s.namespace.name": "shop",
         "k8s.statefulset.name": "web", "k8s.pod.label.app.kubernetes.io/name": "w" });
     let expected = json!({ "Timestamp": "2026-11-24T06:00:00.000000001Z", "TraceId": "0af7651916cd43dd8448eb211c80319c", "SeverityText": "warn",
         "SeverityNumber": 13, "ServiceName": "web", "Body": "a\"b", "ResourceAttributes": resource,
-        "LogAttributes": { "n": "1e400", "o": "{\"x\":[1]}" } });
+        "LogAttributes": { "log.file.path": "/var/log/a", "log.iostream": "stdout", "n": "1e400", "o": "{\"x\":[1]}" } });
     assert_eq!(given.shown(frame.body(), 0), expected);
-    assert_eq!(given.shown(frame.body(), 1)["LogAttributes"], json!({ "u": "null" }));
+    assert_eq!(given.shown(frame.body(), 1)["LogAttributes"], json!({ "log.file.path": "/var/log/a", "u": "null" }));
     assert_eq!(given.shown(frame.body(), 2)["Timestamp"], "1970-01-01T00:00:00Z");
     assert_eq!(given.sink.show(frame.body(), 3), b"null");
     // A part has the head and its rows.
