@@ -200,7 +200,7 @@ mod tests {
 
     fn encode(bytes: &[u8]) -> String {
         const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let sextets = bytes.len() * 8 / 6 + usize::from(bytes.len() * 8 % 6 > 0);
+        let sextets = (bytes.len() * 8).div_ceil(6);
         let bit = |at: usize| bytes.get(at / 8).map_or(0, |byte| usize::from(byte >> (7 - at % 8) & 1));
         (0..sextets).map(|i| char::from(ALPHABET[(0..6).fold(0, |sum, j| sum << 1 | bit(i * 6 + j))])).collect()
     }

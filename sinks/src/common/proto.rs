@@ -17,7 +17,7 @@ pub fn varint(mut value: u64, out: &mut Vec<u8>) {
 /// The length of a varint.
 #[inline]
 pub fn varint_len(value: u64) -> usize {
-    ((64 - (value | 1).leading_zeros() as usize) + 6) / 7
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 /// Appends a varint field; nothing for 0, which is what a field is that is not there.
@@ -27,6 +27,12 @@ pub fn uint(field: u32, value: u64, out: &mut Vec<u8>) {
         varint(u64::from(field << 3), out);
         varint(value, out);
     }
+}
+
+/// The number of bytes that [`uint`] appends.
+#[inline]
+pub fn uint_len(field: u32, value: u64) -> usize {
+    if value == 0 { 0 } else { varint_len(u64::from(field << 3)) + varint_len(value) }
 }
 
 /// Appends a field of eight bytes.
@@ -72,10 +78,11 @@ pub fn message(field: u32, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) 
     out.resize(out.len() + more, 0);
     out.copy_within(start..start + len, start + more);
     let mut value = len as u64;
-    for at in start - 1..start + more {
-        out[at] = value as u8 | if at < start + more - 1 { 0x80 } else { 0 };
+    for byte in &mut out[start - 1..start + more] {
+        *byte = value as u8 | 0x80;
         value >>= 7;
     }
+    out[start + more - 1] &= 0x7f;
 }
 
 /// The fields `number` of `message` that `wanted` lists, counted from 0 and in order, as they stand there.

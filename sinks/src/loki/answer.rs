@@ -11,19 +11,36 @@ use skidder_pipeline::sink::{Rejection, Verdict};
 
 use super::{Entry, entries};
 
-/// Judges an answer to a body of `records` records, which `body` gives before compression.
-pub fn judge(status: u16, answer: &[u8], records: u32, body: impl FnOnce() -> Vec<u8>) -> Verdict {
+/// Judges an answer to a body of `records` records and `raw_bytes` bytes, which `body` gives before compression.
+pub fn judge(status: u16, answer: &[u8], records: u32, raw_bytes: u64, body: impl FnOnce() -> Vec<u8>) -> Verdict {
     let text = String::from_utf8_lossy(answer);
     match status {
         204 => Verdict::Delivered { duplicates: 0 },
-        // 260 is what Loki answers where ingestion is blocked, unless it is set to another code, 200 for instance.
+        // 260 is what Loki answers where ingestion is blocked. (Where it is set to say 200 it says 204, and nobody can know.)
         200..=299 => Verdict::Pause { reason: format!("HTTP {status} where 204 means stored: ingestion is blocked, or this is not Loki") },
-        400 => judge_400(&text, records, &body()),
+        400 => judge_400(&text, &body()),
         413 => Verdict::Split,
+        429 if records > 1 && rate_limit(&text).is_some_and(|limit| limit < raw_bytes) => Verdict::Split,
         // Also where some of it was stored: what is there already is ignored, as long as it comes unchanged.
         408 | 429 | 500..=599 => Verdict::Retry { reason: format!("HTTP {status}{}", kind(&text)) },
         _ => Verdict::Pause { reason: format!("HTTP {status}") },
     }
+}
+
+/// The rate that a 429 names, in bytes a second. What is larger than one burst never passes, however long one waits; the burst is
+/// not named, and no smaller than that.
+///
+/// `ingestion rate limit exceeded for user x (limit: 4194304 bytes/sec) while …`, `Per stream rate limit exceeded (limit: 3MB/sec) …`
+fn rate_limit(text: &str) -> Option<u64> {
+    let rest = text.split_once("(limit: ")?.1;
+    let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
+    let factor = match rest[end..].trim_start().get(..1)? {
+        "k" | "K" => 1000.0,
+        "M" => 1_000_000.0,
+        "G" => 1_000_000_000.0,
+        _ => 1.0,
+    };
+    Some((rest[..end].parse::<f64>().ok()? * factor) as u64)
 }
 
 /// The sort of a 429, for the log.
@@ -56,7 +73,7 @@ const STREAM: [&str; 9] = [
     "unexpected EOF",
 ];
 
-fn judge_400(text: &str, records: u32, body: &[u8]) -> Verdict {
+fn judge_400(text: &str, body: &[u8]) -> Verdict {
     if let Some((_, what)) = SETTINGS.iter().find(|(sentence, _)| text.contains(sentence)) {
         return Verdict::Pause { reason: (*what).to_owned() };
     }
@@ -71,7 +88,6 @@ fn judge_400(text: &str, records: u32, body: &[u8]) -> Verdict {
         return Verdict::Reject { status: 400, reason: text.trim().to_owned() };
     }
     // A proxy's, or a tenant's name that Loki does not take: other data would not change it.
-    let _ = records;
     Verdict::Pause { reason: "HTTP 400 that is about no record".to_owned() }
 }
 

@@ -1,5 +1,6 @@
 //! Records as entries of streams.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -64,7 +65,7 @@ struct Ready {
     labels: SharedLabels,
     /// Pairs, as fields of an entry.
     metadata: Vec<u8>,
-    names: Vec<String>,
+    names: Vec<Cow<'static, str>>,
 }
 
 /// The entries of a batch for one stream.
@@ -91,7 +92,7 @@ impl LokiEncoder {
             newest: HashMap::new(),
             groups: Vec::new(),
             line: Vec::new(),
-            metadata: Metadata::default(),
+            metadata: Metadata::new(MAX_OWN_PAIRS),
         }
     }
 }
@@ -105,6 +106,7 @@ impl Encode for LokiEncoder {
         let mut before = now;
         let mut destination = String::new();
         finder.begin(batch);
+        metadata.begin_batch(&ready.names);
         for record in batch.records() {
             let meaning = finder.find(&record);
             let read = meaning.time.unwrap_or(before).max(0);
@@ -119,7 +121,7 @@ impl Encode for LokiEncoder {
             };
             let group = group(groups, to);
 
-            metadata.begin(&ready.names);
+            metadata.begin();
             let is_plain = write_line(settings, &record, &meaning, line);
             if settings.cut(line) {
                 metadata.add("truncated", b"true");
@@ -201,7 +203,7 @@ fn write_metadata(settings: &Settings, record: &RecordView<'_>, meaning: &Meanin
             b"stream" if value.kind.is_text() => metadata.add("stream", &value.plain()),
             // The time is another field's: this one says when the runtime wrote the line.
             b"timestamp" if settings.time.is_some() && value.kind.is_text() => metadata.add("observed_timestamp", &value.plain()),
-            key if is_plain && value.kind == Kind::Bool => metadata.add(&name(key), value.raw),
+            key if is_plain && value.kind == Kind::Bool => metadata.add(name(key), value.raw),
             _ => {}
         }
     }
@@ -209,17 +211,17 @@ fn write_metadata(settings: &Settings, record: &RecordView<'_>, meaning: &Meanin
         metadata.add("level", &level.what.plain());
     }
     if let Some(trace) = meaning.trace_id {
-        metadata.add("trace_id", &hex(&trace.what));
+        metadata.add("trace_id", hex(&trace.what, &mut [0; 32]));
     }
     if let Some(span) = meaning.span_id {
-        metadata.add("span_id", &hex(&span.what));
+        metadata.add("span_id", hex(&span.what, &mut [0; 32]));
     }
     if let Some(id) = meaning.correlation_id {
         metadata.add("correlation_id", &id.what.plain());
     }
     for (name, template) in &settings.labels.metadata {
         if let Some(value) = template.render(record) {
-            metadata.add(name, value.as_bytes());
+            metadata.add(name.clone(), value.as_bytes());
         }
     }
 }
@@ -260,8 +262,7 @@ impl Settings {
 
 impl Ready {
     fn new(settings: &Settings, shared: &Shared) -> Ready {
-        let mut metadata = Metadata { max_pairs: MAX_SHARED_PAIRS, ..Metadata::default() };
-        metadata.begin(&[]);
+        let mut metadata = Metadata::new(MAX_SHARED_PAIRS);
         for (key, value) in shared.iter() {
             let is_container_file = key == b"file" && shared.get(b"kubernetes").is_some();
             if !is_container_file && !matches!(key, b"source_type" | b"timestamp") {
@@ -282,7 +283,7 @@ fn flatten(settings: &Settings, path: &str, value: Value<'_>, metadata: &mut Met
     }
     let path = path.strip_prefix("kubernetes.").unwrap_or(path);
     let name = if path == "pod_name" { "pod".to_owned() } else { name(path.as_bytes()) };
-    metadata.add(&name, &value.plain());
+    metadata.add(name, &value.plain());
 }
 
 /// `key` as a name that Loki takes.
@@ -297,30 +298,32 @@ fn name(key: &[u8]) -> String {
 /// Structured metadata being put together: pairs as fields of an entry, each name once.
 struct Metadata {
     out: Vec<u8>,
-    names: Vec<String>,
-    /// How many of `names` were there before.
-    given: usize,
+    names: Vec<Cow<'static, str>>,
+    /// Names of pairs that each record of the batch has.
+    given: Vec<Cow<'static, str>>,
     max_pairs: usize,
 }
 
-impl Default for Metadata {
-    fn default() -> Self {
-        Metadata { out: Vec::new(), names: Vec::new(), given: 0, max_pairs: MAX_OWN_PAIRS }
-    }
-}
-
 impl Metadata {
-    fn begin(&mut self, names: &[String]) {
-        self.out.clear();
-        if self.given != names.len() || self.names.get(..self.given) != Some(names) {
-            self.names = names.to_vec();
-            self.given = names.len();
-        }
-        self.names.truncate(self.given);
+    fn new(max_pairs: usize) -> Metadata {
+        Metadata { out: Vec::new(), names: Vec::new(), given: Vec::new(), max_pairs }
     }
 
-    fn add(&mut self, name: &str, value: &[u8]) {
-        if value.is_empty() || self.names.len() - self.given >= self.max_pairs || self.names.iter().any(|known| known == name) {
+    /// Begins a batch whose records all have pairs with these names.
+    fn begin_batch(&mut self, given: &[Cow<'static, str>]) {
+        self.given.clear();
+        self.given.extend_from_slice(given);
+    }
+
+    /// Begins a record.
+    fn begin(&mut self) {
+        self.out.clear();
+        self.names.clear();
+    }
+
+    fn add(&mut self, name: impl Into<Cow<'static, str>>, value: &[u8]) {
+        let name = name.into();
+        if value.is_empty() || self.names.len() >= self.max_pairs || self.names.iter().chain(&self.given).any(|known| *known == name) {
             return;
         }
         let mut end = value.len().min(MAX_PAIR_BYTES);
@@ -331,18 +334,19 @@ impl Metadata {
         proto::head(3, proto::bytes_len(1, name.len()) + proto::bytes_len(2, value.len()), &mut self.out);
         proto::bytes(1, name.as_bytes(), &mut self.out);
         proto::bytes(2, value, &mut self.out);
-        self.names.push(name.to_owned());
+        self.names.push(name);
     }
 }
 
 /// Appends an entry, as a field of `StreamAdapter`.
 fn write_entry(unix_nanos: i64, line: &[u8], metadata: &[&[u8]], out: &mut Vec<u8>) {
-    let mut time = Vec::with_capacity(16);
-    proto::uint(1, unix_nanos.div_euclid(1_000_000_000) as u64, &mut time);
-    proto::uint(2, unix_nanos.rem_euclid(1_000_000_000) as u64, &mut time);
+    let (seconds, nanos) = (unix_nanos.div_euclid(1_000_000_000) as u64, unix_nanos.rem_euclid(1_000_000_000) as u64);
+    let time_len = proto::uint_len(1, seconds) + proto::uint_len(2, nanos);
     let metadata_len: usize = metadata.iter().map(|part| part.len()).sum();
-    proto::head(2, proto::bytes_len(1, time.len()) + proto::bytes_len(2, line.len()) + metadata_len, out);
-    proto::bytes(1, &time, out);
+    proto::head(2, proto::bytes_len(1, time_len) + proto::bytes_len(2, line.len()) + metadata_len, out);
+    proto::head(1, time_len, out);
+    proto::uint(1, seconds, out);
+    proto::uint(2, nanos, out);
     proto::bytes(2, line, out);
     metadata.iter().for_each(|part| out.extend_from_slice(part));
 }
@@ -351,6 +355,9 @@ fn timestamp(unix_nanos: i64) -> String {
     jiff::Timestamp::from_nanosecond(unix_nanos.into()).map(|time| time.to_string()).unwrap_or_default()
 }
 
-fn hex(id: &[u8]) -> Vec<u8> {
-    id.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| b"0123456789abcdef"[usize::from(digit)]).collect()
+/// An id of at most 16 bytes as hexadecimal digits, in `text`.
+fn hex<'t>(id: &[u8], text: &'t mut [u8; 32]) -> &'t [u8] {
+    let digits = id.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+    text.iter_mut().zip(digits).for_each(|(place, digit)| *place = digit);
+    &text[..2 * id.len()]
 }

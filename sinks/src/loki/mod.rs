@@ -9,8 +9,10 @@
 //! hour by default). So the frames of one stream are sent one after the other, the oldest first, while different streams
 //! go side by side; and the default labels hold the node, since the nodes of a cluster do not wait for each other.
 //!
-//! **Once.** Loki ignores an entry whose stream, time, line and structured metadata it has in its memory: so what is sent again is
-//! not stored twice, as long as the chunk is open. For the same reason true repeats must differ: see [`repeats`].
+//! **Once, as far as Loki can tell.** An ingester ignores an entry whose stream, time, line and structured metadata are in the head
+//! block of the stream's chunk: the last 256 KiB (`chunk_block_size`), not yet compressed. What is sent again after a lost answer is
+//! ignored but for what a block took with it meanwhile, and no query removes that. So requests are small: the part of one that
+//! can be stored twice is what lies before the last cut within it. For the same reason true repeats must differ: see [`repeats`].
 
 mod answer;
 mod encode;
@@ -26,7 +28,6 @@ use std::time::Duration;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use skidder_pipeline::body::{Compression, decompress};
-use skidder_pipeline::delivery::decide::Concurrency;
 use skidder_pipeline::frame::Frame;
 use skidder_pipeline::path::Path;
 use skidder_pipeline::problem::Problem;
@@ -91,7 +92,7 @@ pub struct LokiConfig {
     /// Where records wait until the store has them.
     #[serde(default)]
     pub buffer: BufferConfig,
-    /// When records are sent. Where nothing is given: 1 MiB of one stream, 8 MiB of all, any number of records, two seconds.
+    /// When records are sent. Where nothing is given: 256 KiB of one stream, 2 MiB of all, any number of records, two seconds.
     #[serde(default)]
     pub batch: BatchConfig,
     /// How requests are made. Those of one stream are made one after the other whatever `concurrency` is.
@@ -143,9 +144,9 @@ pub enum OnTooOld {
 }
 
 impl LokiConfig {
-    /// 1 MiB of one stream is little beside Loki's burst limits (6 MB, 15 MB a stream). Two seconds, since each stream is a request
-    /// of its own.
-    const BATCH: BatchDefaults = BatchDefaults { max_bytes: ByteSize::mib(1), max_events: u32::MAX, linger: Duration::from_secs(2) };
+    /// No more than one of Loki's blocks, see above, and little beside its burst limits (6 MB, 15 MB a stream). Two seconds, since
+    /// each stream is a request of its own.
+    const BATCH: BatchDefaults = BatchDefaults { max_bytes: ByteSize(256 << 10), max_events: u32::MAX, linger: Duration::from_secs(2) };
 
     /// Streams that are filled at once: a body here is little more than its bytes.
     const MAX_OPEN: usize = 512;
@@ -158,9 +159,6 @@ impl LokiConfig {
         limits.max_open = Self::MAX_OPEN;
         let mut delivery = self.request.resolve(&mut problems);
         delivery.ordered = true;
-        if let Concurrency::Adaptive { max } = &mut delivery.concurrency {
-            *max = (*max).max(8);
-        }
         let endpoints = [self.endpoint.clone()];
         let options = HttpOptions { endpoints: &endpoints, auth: self.auth.as_ref(), tls: &self.tls, context };
         let path = self.path.clone();
@@ -271,7 +269,7 @@ impl Sink for Loki {
 
     fn judge(&self, frame: &Frame, response: &Response) -> Verdict {
         let header = frame.header();
-        answer::judge(response.status, &response.body, header.records, || {
+        answer::judge(response.status, &response.body, header.records, header.raw_bytes, || {
             decompress(header.compression, frame.body(), header.raw_bytes).unwrap_or_default()
         })
     }

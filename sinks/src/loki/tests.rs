@@ -224,6 +224,13 @@ fn answers_mean_what_loki_means() {
         assert!(matches!(judged(status, text, &seconds), Verdict::Retry { .. }), "{status}");
     }
     assert_eq!(judged(413, "", &seconds), Verdict::Split);
+    // What is larger than the rate may be larger than the burst, and would never pass.
+    let rate =
+        |limit| format!("ingestion rate limit exceeded for user fake (limit: {limit} bytes/sec) while attempting to ingest '3' lines");
+    assert_eq!(judged(429, &rate(10), &seconds), Verdict::Split);
+    assert!(matches!(judged(429, &rate(4_194_304), &seconds), Verdict::Retry { .. }));
+    assert!(matches!(judged(429, &rate(10), &[10]), Verdict::Retry { .. }), "one record alone");
+    assert_eq!(judged(429, "Per stream rate limit exceeded (limit: 0.01KB/sec) while attempting", &seconds), Verdict::Split);
     assert!(matches!(judged(400, "error parsing labels '{' with error: x", &seconds), Verdict::Reject { status: 400, .. }));
     assert!(matches!(judged(400, "entry for stream '{}' has 20 label names; limit 15", &seconds), Verdict::Pause { .. }));
     assert!(matches!(judged(400, "<html>Bad Request</html>", &seconds), Verdict::Pause { .. }));
