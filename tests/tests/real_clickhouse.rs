@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
-use skidder_tests::agent::Agent;
+use skidder_tests::agent::{self, Agent};
 use skidder_tests::chance::{self, Chance};
 use skidder_tests::client::post;
 use skidder_tests::front::Front;
@@ -14,6 +14,7 @@ use skidder_tests::mixed::Mixed;
 use skidder_tests::servers::{Kind, Server};
 use skidder_tests::site::Site;
 use skidder_tests::store::{Fault, Faults};
+use skidder_tests::workspace;
 
 /// 2026-11-24T06:00:00Z.
 const BEGIN: i64 = 1_795_500_000_000_000_000;
@@ -428,4 +429,18 @@ fn an_old_server_gets_what_it_understands() {
     assert!(ended.stderr.contains("does not know insert_deduplication_token"), "{ended}");
     assert_eq!(query(&server, "SELECT count(), sum(n), any(message LIKE 'тест %') FROM old").trim(), "5000\t12497500\t1");
     assert_eq!(query(&server, "SELECT visitParamExtractRaw(attributes, 'x') FROM old WHERE n = 7").trim(), "{\"y\":7}");
+}
+
+#[test]
+fn the_example_does_what_its_readme_says() {
+    let server = start();
+    for round in ["first", "second"] {
+        let mut command = agent::command(workspace::root()).unwrap();
+        command.args(["run", "--once", "-c", "examples/clickhouse/pipeline.toml"]).env("CLICKHOUSE_URL", server.url());
+        let ended = Agent::spawn(command).unwrap().wait(agent::DEADLINE).unwrap().expect_success().unwrap();
+        let rows = query(&server, "SELECT count(), countIf(Body LIKE '%@example.com%'), uniqExact(ServiceName) FROM otel_logs");
+        // Without a state each run is another sink to the table: its frames have other tokens.
+        let expected = if round == "first" { "48\t0\t2" } else { "96\t0\t2" };
+        assert_eq!(rows.trim(), expected, "{round}: {ended}");
+    }
 }
