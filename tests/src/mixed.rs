@@ -147,7 +147,7 @@ impl Mixed {
                 }
                 for seq in block {
                     let Record { nanos, line, .. } = self.record(seq);
-                    let stream = if seq % 7 == 0 { "stderr" } else { "stdout" };
+                    let stream = if seq.is_multiple_of(7) { "stderr" } else { "stdout" };
                     write!(file, "{} {stream} F ", rfc3339(nanos))?;
                     file.write_all(&line)?;
                     file.write_all(b"\n")?;

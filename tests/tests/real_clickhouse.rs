@@ -155,7 +155,7 @@ fn differences(mixed: &Mixed, seq: u64, row: &Row) -> Vec<String> {
     differ("SpanId", &row.span_id, &span);
     differ("ServiceName", &row.service_name, &"web-7c9d6f5b8c");
     let mut attributes = row.log_attributes.clone();
-    let stream = if seq % 7 == 0 { "stderr" } else { "stdout" };
+    let stream = if seq.is_multiple_of(7) { "stderr" } else { "stdout" };
     differ("log.iostream", &attributes.remove("log.iostream"), &Some(stream));
     let file = attributes.remove("log.file.path").unwrap_or_default();
     differ("log.file.path", &file.ends_with("/app/0.log"), &true);
