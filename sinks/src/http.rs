@@ -15,7 +15,7 @@ use skidder_pipeline::problem::Problem;
 use skidder_pipeline::sink::{Response, Sending, Transport, TransportError};
 
 use crate::SinkContext;
-use crate::common::{Auth, AuthConfig, Secret, TlsConfig};
+use crate::common::{Auth, AuthConfig, Kept, Secret, TlsConfig};
 
 /// What of an answer is read; the rest is left and the connection closed. A store's answer to a request of `batch.max_bytes`
 /// stays far below; it bounds the memory that a broken one can take.
@@ -76,7 +76,7 @@ impl HttpClient {
 
     fn over(options: &HttpOptions<'_>, version: Version, problems: &mut Vec<Problem>) -> Option<HttpClient> {
         let before = problems.len();
-        let mut auth = options.auth.and_then(|auth| auth.resolve(problems));
+        let mut auth = options.auth.and_then(|auth| auth.resolve(options.context, problems));
         let mut urls = Vec::new();
         if options.endpoints.is_empty() {
             problems.push(Problem::at("endpoints", "at least one is needed").help("write `endpoints = [\"https://host:port\"]`"));
@@ -137,12 +137,16 @@ impl HttpClient {
             Compression::Gzip => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"))),
             Compression::Zstd => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"))),
         }
-        let mut request = self.client.request(method, format!("{endpoint}{path_and_query}")).headers(headers).body(body);
+        let url = format!("{endpoint}{path_and_query}");
+        if let Some(Auth::Aws(aws)) = &self.auth {
+            aws.sign(method.as_str(), &url, &mut headers, &body, std::time::SystemTime::now())?;
+        }
+        let mut request = self.client.request(method, url).headers(headers).body(body);
         request = match &self.auth {
-            None => request,
-            Some(Auth::Basic { user, password }) => request.basic_auth(user, Some(password.reveal())),
-            Some(Auth::Bearer(token)) => request.bearer_auth(token.reveal()),
-            Some(Auth::ApiKey(token)) => request.header(http::header::AUTHORIZATION, api_key(token)?),
+            None | Some(Auth::Aws(_)) => request,
+            Some(Auth::Basic { user, password }) => request.basic_auth(user, Some(password.secret()?.reveal())),
+            Some(Auth::Bearer(token)) => request.bearer_auth(token.secret()?.reveal()),
+            Some(Auth::ApiKey(token)) => request.header(http::header::AUTHORIZATION, api_key(&token.secret()?)?),
         };
         let mut response = request.send().await.map_err(|e| failed(&e))?;
         let status = response.status().as_u16();
@@ -233,7 +237,7 @@ fn endpoint(text: &str) -> Result<(Url, Option<Auth>), String> {
     }
     let auth = url.password().map(|password| {
         let decode = |text: &str| percent_decode(text);
-        Auth::Basic { user: decode(url.username()), password: Secret::from(decode(password)) }
+        Auth::Basic { user: decode(url.username()), password: Kept::Here(Secret::from(decode(password))) }
     });
     let stripped = url.set_username("").and_then(|()| url.set_password(None));
     stripped.map_err(|()| "not a URL with a host".to_owned())?;

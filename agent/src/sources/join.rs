@@ -98,6 +98,7 @@ impl Pending {
         if self.cut {
             return;
         }
+        let raw = if beyond > 0 { without_torn_end(raw) } else { raw };
         match (self.kind, kind) {
             (Kind::String, Kind::Text) => json::escape(raw, &mut self.text),
             (Kind::Text, Kind::String) => {
@@ -161,6 +162,18 @@ impl Pending {
             push_range(covers, range);
         }
     }
+}
+
+/// `text` without the character that its end goes through, if there is one.
+fn without_torn_end(text: &[u8]) -> &[u8] {
+    let Some(back) = text.iter().rev().take(4).position(|byte| byte & 0xc0 != 0x80) else { return text };
+    let needs = match text[text.len() - 1 - back] {
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => 1,
+    };
+    if needs > back + 1 { &text[..text.len() - 1 - back] } else { text }
 }
 
 /// The longest length up to `max_bytes` at which `text` can be cut without cutting a character or an escape in two. Text
@@ -387,6 +400,19 @@ impl Joiner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_torn_character_is_left_out() {
+        for character in ["a", "ä", "€", "😀"] {
+            let text = format!("x{character}");
+            for end in 1..text.len() {
+                assert_eq!(without_torn_end(&text.as_bytes()[..end]), b"x", "{character} up to {end}");
+            }
+            assert_eq!(without_torn_end(text.as_bytes()), text.as_bytes());
+        }
+        assert_eq!(without_torn_end(b""), b"");
+        assert_eq!(without_torn_end(&[0x80; 9]), [0x80; 9], "no character at all");
+    }
 
     #[test]
     fn a_cut_leaves_characters_and_escapes_whole() {

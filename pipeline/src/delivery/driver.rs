@@ -247,6 +247,7 @@ impl<B: Buffer> AtWork<B> {
     fn judge(&mut self, piece: PieceId, response: Response) -> Verdict {
         let Some(Piece { frame, .. }) = self.pieces.get(&piece) else { return Verdict::Delivered { duplicates: 0 } };
         let verdict = self.sink.judge(frame, &response);
+        self.queue.stats().diverted.set(self.sink.diverted());
         match verdict {
             Verdict::Delivered { .. } => {
                 if let Some(note) = response.note {

@@ -189,13 +189,7 @@ impl Schema {
     pub fn wrap(self, encoder: Box<dyn Encode>) -> Box<dyn Encode> {
         match self {
             Schema::Vector => encoder,
-            schema => Box::new(Renamed {
-                schema,
-                encoder,
-                finder: Finder::new(None),
-                shared: PerShared::new(),
-                batch: Batch::new(Shared::empty(), skidder_pipeline::position::FileKey([0; 16])),
-            }),
+            schema => Box::new(Renamed { renamer: Renamer::new(schema), encoder }),
         }
     }
 
@@ -250,17 +244,35 @@ const MEANT: [Meant; 6] = [Meant::Time, Meant::Level, Meant::Trace, Meant::Span,
 
 /// Gives an encoder batches with other names.
 struct Renamed {
-    schema: Schema,
+    renamer: Renamer,
     encoder: Box<dyn Encode>,
+}
+
+impl Encode for Renamed {
+    fn encode(&mut self, original: &Batch, route: u8, out: &mut Bodies) {
+        self.encoder.encode(self.renamer.rename(original), route, out);
+    }
+}
+
+/// Makes batches with other names.
+pub struct Renamer {
+    schema: Schema,
     finder: Finder,
     shared: PerShared<Arc<Shared>>,
     /// The batch with the names, kept for its allocations.
     batch: Batch,
 }
 
-impl Encode for Renamed {
-    fn encode(&mut self, original: &Batch, route: u8, out: &mut Bodies) {
-        let Renamed { schema, encoder, finder, shared, batch } = self;
+impl Renamer {
+    /// Makes batches with the names of `schema`.
+    pub fn new(schema: Schema) -> Renamer {
+        let batch = Batch::new(Shared::empty(), skidder_pipeline::position::FileKey([0; 16]));
+        Renamer { schema, finder: Finder::new(None), shared: PerShared::new(), batch }
+    }
+
+    /// `original` with its records in their order, and other names.
+    pub fn rename(&mut self, original: &Batch) -> &Batch {
+        let Renamer { schema, finder, shared, batch } = self;
         batch.clone_from(original);
         let names: [Span; 6] = MEANT.map(|meant| batch.append(schema.own(meant).as_bytes()));
         let shared = shared.get_or_make(original.shared(), |shared| schema.shared(shared)).clone();
@@ -295,7 +307,7 @@ impl Encode for Renamed {
             }
         });
         batch.set_shared(shared);
-        encoder.encode(batch, route, out);
+        batch
     }
 }
 

@@ -9,6 +9,7 @@ use skidder_pipeline::problem::Problem;
 
 use super::{Distribution, ElasticsearchConfig, Mode};
 use crate::SinkContext;
+use crate::common::schema::Schema;
 use crate::http::{HttpClient, HttpOptions, HttpRequest};
 use crate::setup::{Checking, Finding, Needs, Setup};
 
@@ -28,6 +29,7 @@ impl ElasticsearchConfig {
             sample: destination.sample("x"),
             mode: self.mode,
             distribution: self.distribution,
+            schema: self.schema,
             sink: context.name.clone(),
         }))
     }
@@ -41,6 +43,7 @@ struct Template {
     sample: String,
     mode: Mode,
     distribution: Distribution,
+    schema: Schema,
     /// The sink's name; empty where there is no configuration.
     sink: String,
 }
@@ -77,25 +80,56 @@ impl Template {
     /// The template. What no field of which is known has dynamic mappings, with bounds; labels and annotations, whose keys
     /// anyone may choose, are one field each.
     fn template(&self) -> Value {
+        // Longer texts than this are kept and not indexed; Lucene itself takes no term of more than 32,766 bytes.
         let flat = match self.distribution {
-            Distribution::Elasticsearch => json!({ "type": "flattened" }),
+            Distribution::Elasticsearch => json!({ "type": "flattened", "ignore_above": 8191 }),
             Distribution::Opensearch => json!({ "type": "flat_object" }),
         };
+        let unbounded = match self.distribution {
+            Distribution::Elasticsearch => flat.clone(),
+            // `flat_object` has no such bound, and refuses records whose annotations are longer than a term may be.
+            Distribution::Opensearch => json!({ "type": "object", "enabled": false }),
+        };
         let mut settings = json!({ "mapping": { "total_fields": { "limit": 2000 }, "ignore_malformed": true } });
-        let labels = ["pod_labels", "pod_annotations", "namespace_labels", "namespace_annotations", "node_labels", "node_annotations"];
-        let labels: Map<String, Value> = labels.into_iter().map(|key| (key.to_owned(), flat.clone())).collect();
+        let mapping = |key: &str| if key.ends_with("labels") { flat.clone() } else { unbounded.clone() };
+        let object = |keys: &[&str]| -> Value {
+            let properties: Map<String, Value> = keys.iter().map(|key| ((*key).to_owned(), mapping(key))).collect();
+            json!({ "properties": properties })
+        };
+        let mut properties = json!({
+            "@timestamp": { "type": "date_nanos" },
+            "message": { "type": "text", "norms": false },
+            "_conflict": unbounded.clone()
+        });
+        match self.schema {
+            Schema::Vector => {
+                properties["kubernetes"] = object(&[
+                    "pod_labels",
+                    "pod_annotations",
+                    "namespace_labels",
+                    "namespace_annotations",
+                    "node_labels",
+                    "node_annotations",
+                ]);
+            }
+            Schema::Ecs => {
+                properties["kubernetes"] = object(&["labels", "annotations", "namespace_labels"]);
+                properties["kubernetes"]["properties"]["node"] = object(&["labels"]);
+            }
+            Schema::Otel => {
+                properties["body"] = properties["message"].take();
+                let pair = json!({ "properties": { "label": flat, "annotation": unbounded } });
+                properties["k8s"] = json!({ "properties": { "pod": pair, "node": pair, "namespace": pair } });
+                let _ = properties.as_object_mut().map(|properties| properties.remove("message"));
+            }
+        }
         let mappings = json!({
             // A text that looks like a date makes no field of dates, which the next text would not fit.
             "date_detection": false,
             "dynamic_templates": [
                 { "texts": { "match_mapping_type": "string", "mapping": { "type": "keyword", "ignore_above": 1024 } } }
             ],
-            "properties": {
-                "@timestamp": { "type": "date_nanos" },
-                "message": { "type": "text", "norms": false },
-                "_conflict": flat,
-                "kubernetes": { "properties": labels }
-            }
+            "properties": properties
         });
         if self.distribution == Distribution::Elasticsearch {
             // Beyond the limit fields are kept and not indexed (from 8.14 on); without, their records are refused.
@@ -134,20 +168,16 @@ impl Template {
     }
 
     async fn look_for_template(&self, found: &mut Vec<Finding>) {
-        let fields = "name,index_templates.index_template.index_patterns,index_templates.index_template.priority";
-        let path = format!("/_index_template?filter_path=index_templates.{fields},index_templates.index_template.data_stream");
-        let templates = match self.ask(Method::GET, &path, None).await {
-            Ok((200, body)) => match serde_json::from_slice::<Templates>(&body) {
-                Ok(Templates { index_templates }) => index_templates,
-                Err(_) => return found.push(Finding::doubt("the store's list of index templates cannot be read")),
+        let best = match self.ask(Method::GET, TEMPLATES, None).await {
+            Ok((200, body)) => match covering(&body, &self.sample) {
+                Some(best) => best,
+                None => return found.push(Finding::doubt("the store's list of index templates cannot be read")),
             },
             Ok((status, _)) => {
                 return found.push(Finding::doubt(format!("the store does not say which index templates it has (HTTP {status})")));
             }
             Err(reason) => return found.push(Finding::fault(format!("the store does not say which index templates it has: {reason}"))),
         };
-        let covers = |template: &&Named| template.index_template.index_patterns.iter().any(|pattern| fits(pattern, &self.sample));
-        let best = templates.iter().filter(covers).max_by_key(|template| template.index_template.priority.unwrap_or(0));
         let help = "`skidder init elasticsearch -c FILE` prints one";
         let streams = self.mode == Mode::DataStream;
         found.push(match best {
@@ -158,10 +188,10 @@ impl Template {
                 Finding::doubt(format!("no index template covers `{}`: the first record of each field decides on its type", self.pattern))
                     .help(help)
             }
-            Some(Named { name, index_template: Body { data_stream: None, .. } }) if streams => {
+            Some(Covering { name, streams: false }) if streams => {
                 Finding::fault(format!("the index template `{name}`, which covers `{}`, makes no data streams", self.pattern)).help(help)
             }
-            Some(Named { name, .. }) => Finding::fine(format!("the index template `{name}` covers `{}`", self.pattern)),
+            Some(Covering { name, .. }) => Finding::fine(format!("the index template `{name}` covers `{}`", self.pattern)),
         });
     }
 
@@ -264,6 +294,26 @@ struct Index {
 #[derive(Deserialize)]
 struct Rights {
     index: Map<String, Value>,
+}
+
+/// Where the index templates are, with what [`covering`] reads of them.
+pub const TEMPLATES: &str = "/_index_template?filter_path=index_templates.name,index_templates.index_template.index_patterns,\
+                             index_templates.index_template.priority,index_templates.index_template.data_stream";
+
+/// The index template that goes for a name.
+pub struct Covering {
+    /// What it is called.
+    pub name: String,
+    /// Whether it makes data streams.
+    pub streams: bool,
+}
+
+/// The index template that goes for an index or data stream called `name`, if there is one; `None` where the list cannot be read.
+pub fn covering(list: &[u8], name: &str) -> Option<Option<Covering>> {
+    let Templates { index_templates } = serde_json::from_slice(list).ok()?;
+    let covers = |template: &Named| template.index_template.index_patterns.iter().any(|pattern| fits(pattern, name));
+    let best = index_templates.into_iter().filter(covers).max_by_key(|template| template.index_template.priority.unwrap_or(0));
+    Some(best.map(|Named { name, index_template }| Covering { name, streams: index_template.data_stream.is_some() }))
 }
 
 /// Whether `name` is one that `pattern`, with `*` for any text, stands for.

@@ -1,10 +1,14 @@
 //! Streams that rest: when they are looked at again, and what becomes of those that are over.
 
 use std::cmp::Reverse;
+use std::path::Path;
+use std::sync::Arc;
 
 use skidder_pipeline::edge::Nanos;
+use skidder_pipeline::position::FileKey;
 
 use super::Tailer;
+use super::generation::Memory;
 use super::stream::Stream;
 
 /// Looks are bundled: a node with 10,000 idle logs wakes twenty times a second, not thousands.
@@ -33,6 +37,7 @@ impl Tailer {
                 if stream.gone && stream.chain.is_empty() && stream.joiner.is_empty() {
                     self.recount(&mut stream);
                     self.units.remove(&stream.unit);
+                    self.forget_past(&stream.unit, |_| true, &[]);
                     self.free.push(index);
                     continue;
                 }
@@ -77,9 +82,35 @@ impl Tailer {
                 None => Some(inode).filter(|_| !generation.facts.deleted),
             };
             match (named, generation.key(), generation.memory()) {
-                (Some(inode), _, Some(memory)) => self.remember(inode, memory),
+                (Some(inode), Some(key), Some(memory)) => self.retire(&stream.unit, (inode, key), memory),
                 (None, Some(key), _) => self.env.held.forget(&key),
                 _ => {}
+            }
+        }
+    }
+
+    /// Remembers a generation that has been read and still has a name.
+    pub(super) fn retire(&mut self, unit: &Arc<Path>, (inode, key): ((u64, u64), FileKey), memory: Memory) {
+        // A container's directory holds all that its run wrote. Another file may be anywhere by now.
+        if self.env.registry.is_none() {
+            self.past.entry(unit.clone()).or_default().push((inode, key));
+        }
+        self.remember(inode, memory);
+    }
+
+    /// Forgets those past generations of a unit whose files are gone, so that positions do not grow for ever; not those that
+    /// are there in another form, nor the keys in `open`.
+    pub(super) fn forget_past(&mut self, unit: &Arc<Path>, is_gone: impl Fn((u64, u64)) -> bool, open: &[FileKey]) {
+        let Some(past) = self.past.get_mut(unit) else { return };
+        let gone: Vec<_> = past.extract_if(.., |(inode, _)| is_gone(*inode)).collect();
+        let there: Vec<FileKey> = past.iter().map(|(_, key)| *key).collect();
+        if past.is_empty() {
+            self.past.remove(unit);
+        }
+        for (inode, key) in gone {
+            self.closed.remove(&inode);
+            if !there.contains(&key) && !open.contains(&key) {
+                self.env.held.forget(&key);
             }
         }
     }

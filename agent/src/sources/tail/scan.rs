@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use skidder_pipeline::edge::Nanos;
 
+use crate::metadata::Verdict;
+
 use super::super::identity::Facts;
 use super::chain::{Found, merge};
 use super::discover::{Entry, Listing, LogPath};
@@ -118,7 +120,7 @@ impl Tailer {
     }
 
     pub(super) fn insert(&mut self, unit: Arc<Path>) -> usize {
-        let stream = Some(Box::new(Stream::new(unit.clone())));
+        let stream = Some(Box::new(Stream::new(unit.clone(), self.env.describe.hold(&unit))));
         let index = match self.free.pop() {
             Some(index) => {
                 self.streams[index] = stream;
@@ -137,6 +139,16 @@ impl Tailer {
     fn sync(&mut self, index: usize, entries: &[Entry], now: Nanos) {
         let Some(mut stream) = self.streams[index].take() else { return };
         stream.gone = false;
+        // What was read of it before stays known: it may be read on one day.
+        if stream.verdict(&self.env, now) == Verdict::Leave {
+            self.leave_unread(&mut stream);
+            self.recount(&mut stream);
+            if !stream.active && stream.due == Nanos(0) {
+                self.schedule(&mut stream, index, now.after(MIN_POLL));
+            }
+            self.streams[index] = Some(stream);
+            return;
+        }
         stream.tells_writes = entries.iter().all(|entry| entry.target.is_none() && entry.path.parent() == Some(&*stream.unit));
         if stream.watched {
             self.ask(&mut stream);
@@ -160,7 +172,7 @@ impl Tailer {
                 && self.closed.get(&inode).is_none_or(|memory| (memory.size, memory.modified) != (entry.size, entry.modified))
             {
                 match self.open(&stream.unit, entry, now) {
-                    Ok(generation) if entry.compressed => match self.compressed(generation, entry, &mut chain, now) {
+                    Ok(generation) if entry.compressed => match self.compressed(&stream.unit, generation, entry, (&mut chain, now)) {
                         Found::Open(at) => places.push((number, at)),
                         Found::Unread(generation) => {
                             self.inodes.insert(inode);
@@ -187,6 +199,10 @@ impl Tailer {
         stream.chain = merge(chain, new, &places);
         // Most chains have one link, and there are thousands of chains.
         stream.chain.shrink_to_fit();
+        if self.past.contains_key(&stream.unit) {
+            let open: Vec<_> = stream.chain.iter().filter_map(Generation::key).collect();
+            self.forget_past(&stream.unit, |inode| entries.iter().all(|entry| (entry.dev, entry.ino) != inode), &open);
+        }
         self.recount(&mut stream);
         let wake = !stream.active && stream.chain.iter().any(Generation::is_worth_reading);
         if wake || self.env.once && !stream.active {
@@ -249,7 +265,13 @@ impl Tailer {
 
     /// Finds out of which generation `generation` is the compressed form: one of `chain` that no name leads to, which is read
     /// on as long as it is open, or none, so that it is to be read itself if not all of it was.
-    fn compressed(&mut self, mut generation: Generation, entry: &Entry, chain: &mut [Generation], now: Nanos) -> Found {
+    fn compressed(
+        &mut self,
+        unit: &Arc<Path>,
+        mut generation: Generation,
+        entry: &Entry,
+        (chain, now): (&mut [Generation], Nanos),
+    ) -> Found {
         let identified = generation.identify(&self.env, true);
         generation.release();
         if !matches!(identified, Ok(true)) {
@@ -273,8 +295,8 @@ impl Tailer {
         if !generation.is_dealt_with() {
             return Found::Unread(Box::new(generation));
         }
-        if let Some(memory) = generation.memory() {
-            self.remember((entry.dev, entry.ino), memory);
+        if let (Some(key), Some(memory)) = (key, generation.memory()) {
+            self.retire(unit, ((entry.dev, entry.ino), key), memory);
         }
         Found::Nothing
     }
