@@ -14,6 +14,7 @@ pub mod kubelet;
 pub mod ledger;
 pub mod measure;
 pub mod records;
+pub mod redaction;
 pub mod site;
 pub mod store;
 pub mod torture;
