@@ -8,6 +8,7 @@ pub mod memory;
 pub mod operator;
 pub mod redact_filter;
 pub mod run;
+pub mod setup;
 pub mod sources;
 pub mod state;
 pub mod topology;

@@ -179,6 +179,7 @@ fn sink_context(pipeline: &Pipeline<Builtin>, state: &State, name: &str, on_outp
         stdout_is_terminal: std::io::stdout().is_terminal(),
         stderr_is_terminal: std::io::stderr().is_terminal(),
         output_closed: Some(on_output_closed.clone()),
+        clock: None,
     }
 }
 

@@ -119,6 +119,8 @@ const SINK_METRICS: &[Metric<SinkStats>] = &[
         |s, _| s.failures.get() as f64),
     metric!(Counter "sink_retries" "Sends that were tried again"; |s, _| s.retries.get() as f64),
     metric!(Counter "sink_duplicate_events" "Records that the store had already and recognised; among those it has"; |s, _| s.duplicates.get() as f64),
+    metric!(Counter "sink_diverted_events" "Records that the store took and keeps apart since they did not fit (failure store); among those it has";
+        |s, _| s.diverted.get() as f64),
     metric!(Counter "sink_rejected_events" "Records that the store refused for good"; |s, _| s.rejected.get() as f64),
     metric!(Counter "dead_letters_discarded_events" "Dead letters removed because there was no room for them"; |s, _| s.discarded_letters.get() as f64),
     metric!(Gauge "dead_letters_size_bytes" "Bytes of dead letters on disk"; |s, _| s.dead_letter_bytes.get() as f64),

@@ -83,8 +83,15 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
     if !options.once {
         open_endpoint(pipeline, operator::View { counts: counts(pipeline, &stats, &clock), life: life.clone() }).await;
     }
-    let mut end =
-        End { control, drain, clock: clock.clone(), worker_ended: false, deadline: options.timeout.map(|after| clock.now().after(after)) };
+    let mut end = End {
+        control,
+        drain,
+        clock: clock.clone(),
+        worker_ended: false,
+        stopping: false,
+        gave_up: false,
+        deadline: options.timeout.map(|after| clock.now().after(after)),
+    };
     let progress = Progress::new();
     let mut drained = true;
     tracing::info!(sources = pipeline.sources.len(), sinks = pipeline.sinks.len(), data_dir = %state.dir().display(), "started");
@@ -100,7 +107,7 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
                 life.stop();
                 end.signalled();
             }
-            () = output_closed.notified() => end.signalled(),
+            () = output_closed.notified() => end.stop("the output was closed"),
             () = end.timed_out() => end.give_up(),
             () = progress.tick() => progress.update(&stats),
         }
@@ -149,6 +156,9 @@ struct End {
     drain: delivery::Control,
     clock: Arc<dyn Clock>,
     worker_ended: bool,
+    /// Whether a signal told to stop: the next one does not wait.
+    stopping: bool,
+    gave_up: bool,
     /// When what is not done is left as it is.
     deadline: Option<Nanos>,
 }
@@ -159,14 +169,25 @@ impl End {
         self.drain.drain(self.deadline);
     }
 
+    /// A first signal brings the run to its end in order, a second one at once.
     fn signalled(&mut self) {
-        let patient = self.clock.now().after(DRAIN_WAIT);
-        if self.deadline.is_some_and(|at| at <= patient) {
+        if std::mem::replace(&mut self.stopping, true) {
             tracing::warn!("told to stop again: leaving what is not delivered in the buffers");
             return self.give_up();
         }
-        tracing::info!(wait_secs = DRAIN_WAIT.as_secs(), "told to stop: no more reading; delivering what is in the buffers");
-        self.deadline = Some(patient);
+        self.stop("told to stop");
+    }
+
+    /// Brings the run to its end in order, within [`DRAIN_WAIT`] or what is left of the time that it was given.
+    fn stop(&mut self, why: &str) {
+        if self.gave_up {
+            return;
+        }
+        let patient = self.clock.now().after(DRAIN_WAIT);
+        let deadline = self.deadline.map_or(patient, |at| at.min(patient));
+        let wait_secs = deadline.since(self.clock.now()).as_secs();
+        tracing::info!(wait_secs, "{why}: no more reading; delivering what is in the buffers");
+        self.deadline = Some(deadline);
         self.control.stop();
         if self.worker_ended {
             self.drain.drain(self.deadline);
@@ -183,7 +204,7 @@ impl End {
     /// Leaves everything as it is now. What is not in a buffer is read again at the next start.
     fn give_up(&mut self) {
         self.control.abandon();
-        self.deadline = None;
+        (self.gave_up, self.deadline) = (true, None);
         self.drain.drain(Some(self.clock.now()));
     }
 }

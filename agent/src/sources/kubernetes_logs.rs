@@ -1,17 +1,13 @@
 //! The `kubernetes_logs` source: the log directories that kubelet keeps, one for each container of each pod.
 
 mod docker;
+mod pods;
 
-use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use globset::GlobSet;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use skidder_pipeline::edge::Clock;
 use skidder_pipeline::json;
 use skidder_pipeline::problem::Problem;
 use skidder_pipeline::shared::{Shared, SharedFields};
@@ -19,26 +15,17 @@ use skidder_pipeline::source::Source;
 use skidder_pipeline::value::{Kind, Value};
 
 use docker::DockerRoot;
+use pods::PodLogs;
 
 use super::assemble::MaxRecordAction;
 use super::file::{glob, glob_set};
 use super::framing::Format;
-use super::identity::{ContainerRun, Facts};
+use super::identity::ContainerRun;
 use super::multiline::MultilineConfig;
 use super::overlap::Reach;
-use super::tail::open::{Owners, Refusal, Root};
-use super::tail::{Age, Discover, Entry, Listing, Origin, Place, Tailer};
+use super::tail::open::Owners;
+use super::tail::{Age, Origin, Place, Tailer};
 use super::{SourceContext, check_common, default_max_held_bytes, default_max_record_bytes, default_rescan_interval_ms};
-
-/// A directory that was changed this shortly before it was listed may change again without its time showing it: file systems
-/// stamp with the kernel's tick, some milliseconds; network ones with seconds.
-const SETTLE_NANOS: i64 = 2_000_000_000;
-/// A directory in which files are renamed while it is listed may be listed without one that was there all the time. So it is
-/// listed until it is still, or two listings are alike, or this often.
-const MAX_LISTINGS: usize = 6;
-const STILL_NANOS: i64 = 100_000_000;
-/// How many pods are looked at before reading gets its turn: some milliseconds.
-const PODS_AT_A_TIME: usize = 64;
 
 /// Reads the logs of a node's containers.
 ///
@@ -149,42 +136,19 @@ impl KubernetesLogsConfig {
     }
 
     pub(super) fn tailer(&self, context: SourceContext) -> anyhow::Result<Tailer> {
-        let pods = PodLogs {
-            root: None,
-            root_path: context.base_dir.join(&self.root),
-            owners: Owners::new(&self.allowed_owners),
-            docker: self.docker_root.clone().map(DockerRoot::new),
-            include: glob_set(self.include_paths_glob_patterns.iter().map(String::as_str))?,
-            exclude: glob_set(self.exclude_paths_glob_patterns.iter().map(String::as_str))?,
-            clock: context.clock.clone(),
-            settled: HashMap::new(),
-            pods: HashMap::new(),
-            rest: Vec::new(),
-        };
+        let globs = (
+            glob_set(self.include_paths_glob_patterns.iter().map(String::as_str))?,
+            glob_set(self.exclude_paths_glob_patterns.iter().map(String::as_str))?,
+        );
+        let docker = self.docker_root.clone().map(DockerRoot::new);
+        let owners = Owners::new(&self.allowed_owners);
+        let pods = PodLogs::new(context.base_dir.join(&self.root), owners, docker, globs, context.clock.clone());
         let rate = self.rate_limit_bytes_per_sec.map(NonZeroU64::get);
         let settings = super::settings(self.rescan_interval_ms, self.ignore_older_secs, rate, self.max_held_bytes);
         let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
         let env = context.env(self.format, rules, None, describe);
         Ok(Tailer::new(env, Box::new(pods), settings))
     }
-}
-
-/// Finds the logs below the root.
-struct PodLogs {
-    /// Opened when it is there first.
-    root: Option<Root>,
-    root_path: PathBuf,
-    owners: Owners,
-    docker: Option<DockerRoot>,
-    include: GlobSet,
-    exclude: GlobSet,
-    clock: Arc<dyn Clock>,
-    /// Directories that cannot have changed since they were listed as long as their time of change is this.
-    settled: HashMap<Arc<Path>, (i64, u64)>,
-    /// The directories of the containers met, by those of their pods.
-    pods: HashMap<Arc<Path>, Vec<Arc<Path>>>,
-    /// The pods that the scan under way has not come to.
-    rest: Vec<Arc<Path>>,
 }
 
 /// What a pod's directory is called by.
@@ -220,9 +184,9 @@ fn parse_log(name: &str) -> LogName {
     let Some(restart) = restart.parse().ok().filter(|_| digits) else { return LogName::Other };
     match rest.strip_prefix('.') {
         None if rest.is_empty() => LogName::Plain(Place { restart, age: Age::Live }),
-        Some(time) if is_rotation_time(time) => LogName::Plain(Place { restart, age: Age::Rotated(time.to_owned()) }),
+        Some(time) if is_rotation_time(time) => LogName::Plain(Place { restart, age: Age::Rotated(time.into()) }),
         Some(suffix) => match suffix.strip_suffix(".gz").filter(|time| is_rotation_time(time)) {
-            Some(time) => LogName::Compressed(Place { restart, age: Age::Rotated(time.to_owned()) }),
+            Some(time) => LogName::Compressed(Place { restart, age: Age::Rotated(time.into()) }),
             None => LogName::Other,
         },
         None => LogName::Other,
@@ -231,168 +195,6 @@ fn parse_log(name: &str) -> LogName {
 
 fn is_rotation_time(text: &str) -> bool {
     text.len() == 15 && text.bytes().enumerate().all(|(at, b)| if at == 8 { b == b'-' } else { b.is_ascii_digit() })
-}
-
-impl PodLogs {
-    fn scan_root(&mut self, new_only: bool, listing: &mut Listing) {
-        // Removed and made anew, or mounted over.
-        let path = &self.root_path;
-        if self.root.take_if(|root| !root.is_at(path)).is_some() {
-            self.settled.clear();
-        }
-        if self.root.is_none() {
-            match Root::open(&self.root_path, self.owners.clone()) {
-                Ok(root) => self.root = Some(root),
-                Err(error) => {
-                    return listing.refused.push((self.root_path.clone(), Refusal::Root(error)));
-                }
-            }
-        }
-        let root: Arc<Path> = self.root_path.as_path().into();
-        let Some(pods) = self.subdirectories(&root, listing) else { return };
-        if !new_only {
-            let there: HashSet<&Path> = pods.iter().map(AsRef::as_ref).collect();
-            for (_, containers) in self.pods.extract_if(|pod, _| !there.contains(&**pod)) {
-                listing.gone.extend(containers);
-            }
-            if let Some(docker) = &mut self.docker {
-                docker.containers.retain(|_, container| container.parent().is_some_and(|pod| there.contains(pod)));
-            }
-            self.settled.retain(|dir, _| *dir == root || dir.ancestors().take(2).any(|above| there.contains(above)));
-        }
-        if !new_only {
-            self.rest = pods;
-            return self.scan_more(listing);
-        }
-        for pod in &pods {
-            if !self.pods.contains_key(pod) {
-                self.scan_pod(pod, listing);
-            }
-        }
-    }
-
-    fn scan_pod(&mut self, pod: &Arc<Path>, listing: &mut Listing) {
-        if parse_pod(name_of(pod)).is_none() {
-            return;
-        }
-        let mut containers = self.pods.get(pod).cloned().unwrap_or_default();
-        if !self.is_settled(pod)
-            && let Some(listed) = self.subdirectories(pod, listing)
-        {
-            containers.retain(|container| !listed.contains(container));
-            for gone in &containers {
-                self.settled.remove(gone);
-            }
-            listing.gone.append(&mut containers);
-            self.pods.insert(pod.clone(), listed.clone());
-            containers = listed;
-        }
-        for container in containers {
-            self.scan_container(&container, listing);
-        }
-    }
-
-    fn scan_container(&mut self, container: &Arc<Path>, listing: &mut Listing) {
-        if self.is_settled(container) {
-            return;
-        }
-        let mut entries: Option<Vec<Entry>> = None;
-        for _ in 0..MAX_LISTINGS {
-            let state = self.state_of(container);
-            let Some(files) = self.list(container, listing) else { return };
-            let Some(found) = self.logs(container, files, listing) else { continue };
-            let still = state.is_some_and(|(modified, _)| self.clock.unix_nanos().saturating_sub(modified) > STILL_NANOS);
-            let names = |entries: &[Entry]| entries.iter().map(|entry| (entry.path.clone(), entry.ino)).collect::<Vec<_>>();
-            let same = entries.as_deref().is_some_and(|before| names(before) == names(&found));
-            entries = Some(found);
-            if same || still && state == self.state_of(container) {
-                break;
-            }
-        }
-        match entries {
-            Some(entries) => listing.units.push((container.clone(), entries)),
-            None => _ = self.settled.remove(container),
-        }
-    }
-
-    /// The logs among the files of a container's directory, oldest first. `None` where one vanished while it was looked at:
-    /// it may have another name now.
-    fn logs(&mut self, container: &Arc<Path>, files: Vec<fs::DirEntry>, listing: &mut Listing) -> Option<Vec<Entry>> {
-        let mut entries: Vec<Entry> = Vec::new();
-        for file in files {
-            let path = file.path();
-            let Ok(below) = path.strip_prefix(&self.root_path) else { continue };
-            if self.exclude.is_match(below) || !(self.include.is_empty() || self.include.is_match(below)) {
-                continue;
-            }
-            let (place, compressed) = match parse_log(name_of(&path)) {
-                LogName::Plain(place) => (place, false),
-                LogName::Compressed(place) => (place, true),
-                LogName::Other => continue,
-            };
-            match file.metadata() {
-                Ok(metadata) if metadata.is_file() => entries.push(Entry { compressed, ..Entry::new(path, place, &metadata) }),
-                Ok(metadata) if metadata.is_symlink() => self.follow(container, path, place, &mut entries, listing),
-                Ok(_) => listing.refused.push((path, Refusal::NotRegular)),
-                Err(_) => return None,
-            }
-        }
-        entries.sort_by(|a, b| (&a.place, a.compressed, a.modified).cmp(&(&b.place, b.compressed, b.modified)));
-        // For a moment, or where kubelet died in it, both forms of a log are there.
-        entries.dedup_by(|later, first| later.compressed && later.place == first.place);
-        Some(entries)
-    }
-
-    /// Follows a link of docker's: the log that it leads to, and those that docker rotated.
-    fn follow(&mut self, container: &Arc<Path>, path: PathBuf, place: Place, entries: &mut Vec<Entry>, listing: &mut Listing) {
-        let (Some(docker), Some(root)) = (&mut self.docker, &self.root) else { return listing.refused.push((path, Refusal::Link)) };
-        let Ok(below) = path.strip_prefix(&self.root_path) else { return };
-        match docker.resolve(root, below, &self.owners) {
-            Ok(target) => {
-                docker.find(&target, container, &path, &place, entries, listing);
-                // Rotations of docker's leave no trace in this directory.
-                self.settled.remove(container);
-            }
-            Err(Refusal::Gone) => {}
-            Err(refusal) => listing.refused.push((path, refusal)),
-        }
-    }
-
-    /// Lists a directory and remembers its state of before.
-    fn list(&mut self, dir: &Arc<Path>, listing: &mut Listing) -> Option<Vec<fs::DirEntry>> {
-        let state = self.state_of(dir);
-        let now = self.clock.unix_nanos();
-        match fs::read_dir(dir) {
-            Ok(entries) => {
-                if let Some((modified, inode)) = state.filter(|(modified, _)| now.saturating_sub(*modified) > SETTLE_NANOS) {
-                    self.settled.insert(dir.clone(), (modified, inode));
-                }
-                listing.dirs.push(dir.clone());
-                Some(entries.flatten().collect())
-            }
-            Err(error) => {
-                if error.kind() != std::io::ErrorKind::NotFound {
-                    listing.refused.push((dir.to_path_buf(), Refusal::Io(error)));
-                }
-                None
-            }
-        }
-    }
-
-    fn subdirectories(&mut self, dir: &Arc<Path>, listing: &mut Listing) -> Option<Vec<Arc<Path>>> {
-        let entries = self.list(dir, listing)?;
-        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        Some(entries.iter().filter(|entry| is_dir(entry)).map(|entry| entry.path().into()).collect())
-    }
-
-    fn is_settled(&self, dir: &Path) -> bool {
-        self.settled.get(dir).is_some_and(|known| self.state_of(dir) == Some(*known))
-    }
-
-    /// When a directory last changed, and its inode.
-    fn state_of(&self, dir: &Path) -> Option<(i64, u64)> {
-        self.root.as_ref()?.state_of(dir.strip_prefix(&self.root_path).ok()?)
-    }
 }
 
 /// The last part of a path; empty where it is no UTF-8, which no name of Kubernetes is.
@@ -426,112 +228,10 @@ fn describe(path: &Path, place: &Place) -> Origin {
     Origin { shared: Shared::new(fields), run: Some(run) }
 }
 
-impl Discover for PodLogs {
-    fn fork(&self) -> Box<dyn Discover> {
-        Box::new(PodLogs {
-            root: None,
-            root_path: self.root_path.clone(),
-            owners: self.owners.clone(),
-            docker: self.docker.as_ref().map(DockerRoot::fork),
-            include: self.include.clone(),
-            exclude: self.exclude.clone(),
-            clock: self.clock.clone(),
-            settled: HashMap::new(),
-            pods: HashMap::new(),
-            rest: Vec::new(),
-        })
-    }
-
-    fn scan(&mut self, changed: Option<&HashSet<Arc<Path>>>, listing: &mut Listing) {
-        let Some(changed) = changed else {
-            return self.scan_root(false, listing);
-        };
-        for dir in changed {
-            self.settled.remove(dir);
-            if let Some(container) = self.docker.as_ref().and_then(|docker| docker.containers.get(dir)).cloned() {
-                self.scan_container(&container, listing);
-            }
-            let Ok(below) = dir.strip_prefix(&self.root_path) else { continue };
-            match below.components().count() {
-                0 => self.scan_root(true, listing),
-                1 => self.scan_pod(dir, listing),
-                _ => self.scan_container(dir, listing),
-            }
-        }
-    }
-
-    fn scan_more(&mut self, listing: &mut Listing) {
-        for _ in 0..PODS_AT_A_TIME {
-            let Some(pod) = self.rest.pop() else { break };
-            self.scan_pod(&pod, listing);
-        }
-        listing.more = !self.rest.is_empty();
-    }
-
-    fn open(&self, entry: &Entry) -> Result<(File, Facts), Refusal> {
-        if let Some(target) = &entry.target {
-            return self.docker.as_ref().and_then(|docker| docker.root.as_ref()).ok_or(Refusal::Gone)?.open_file(target);
-        }
-        let root = self.root.as_ref().ok_or(Refusal::Gone)?;
-        root.open_file(entry.path.strip_prefix(&self.root_path).map_err(|_| Refusal::Link)?)
-    }
-
-    fn look_again(&mut self, unit: &Path) {
-        self.settled.remove(unit);
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::sources::testing::Still;
-    use std::time::{Duration, SystemTime};
-
-    #[test]
-    fn directories_that_did_not_change_are_not_listed_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let container = dir.path().join("ns_pod_uid/app");
-        fs::create_dir_all(&container).unwrap();
-        fs::write(container.join("0.log"), "x").unwrap();
-        let set_time = |path: &Path, second: u64| {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
-            File::open(path).unwrap().set_modified(time).unwrap();
-        };
-        let mut pods = PodLogs {
-            root: None,
-            root_path: dir.path().to_owned(),
-            owners: Owners::new(&[]),
-            docker: None,
-            include: GlobSet::empty(),
-            exclude: GlobSet::empty(),
-            clock: Arc::new(Still),
-            settled: HashMap::new(),
-            pods: HashMap::new(),
-            rest: Vec::new(),
-        };
-        let scan = |pods: &mut PodLogs| {
-            let mut listing = Listing::default();
-            pods.scan(None, &mut listing);
-            (listing.units.len(), listing.gone.len())
-        };
-        assert_eq!(scan(&mut pods), (1, 0));
-        assert_eq!(scan(&mut pods), (1, 0), "changed too lately to be sure");
-        set_time(&container, 1_000);
-        assert_eq!(scan(&mut pods), (1, 0));
-        assert_eq!(scan(&mut pods), (0, 0), "settled");
-        set_time(&container, 2_000);
-        assert_eq!(scan(&mut pods), (1, 0), "changed");
-        assert_eq!(scan(&mut pods), (0, 0));
-        pods.look_again(&container);
-        assert_eq!(scan(&mut pods), (1, 0), "asked for");
-        fs::create_dir(dir.path().join("ns_pod_uid/other")).unwrap();
-        fs::remove_dir_all(&container).unwrap();
-        assert_eq!(scan(&mut pods), (1, 1));
-        fs::remove_dir_all(dir.path().join("ns_pod_uid")).unwrap();
-        assert_eq!(scan(&mut pods), (0, 1));
-        assert!(pods.pods.is_empty() && pods.settled.len() <= 1);
-    }
 
     #[test]
     fn paths_are_taken_apart_strictly() {

@@ -8,6 +8,8 @@ mod assemble;
 mod claims;
 pub mod file;
 pub mod framing;
+#[cfg(test)]
+mod fuzz;
 mod identity;
 mod join;
 pub mod kubernetes_logs;

@@ -38,6 +38,9 @@ pub struct Options {
     pub retry: Backoff,
     /// Waits while the store needs a person.
     pub pause: Backoff,
+    /// Whether the frames of one destination are sent one after the other, in their order, however many are sent at once to
+    /// different ones: for stores that refuse what comes after something newer.
+    pub ordered: bool,
 }
 
 /// How many sends may be under way at once. What a transport fixes ([`crate::sink::Transport::concurrency`]) goes before.
@@ -60,6 +63,7 @@ impl Default for Options {
             timeout: Some(Duration::from_secs(60)),
             retry: Backoff::RETRY,
             pause: Backoff::PAUSE,
+            ordered: false,
         }
     }
 }
@@ -162,6 +166,8 @@ struct Taken {
 
 struct Piece {
     seq: u64,
+    /// Its destination, as far as order matters.
+    lane: u64,
     records: u32,
     /// Tries in a row that got nothing of it stored.
     failures: u32,
@@ -215,8 +221,13 @@ impl Decide {
 
     /// Frame `seq` of `records` records was taken from the buffer; gives the piece that stands for all of it.
     pub fn taken(&mut self, seq: u64, records: u32, now: Nanos) -> PieceId {
+        self.taken_for(seq, 0, records, now)
+    }
+
+    /// The same for a frame whose destination is `lane` ([`Options::ordered`]).
+    pub fn taken_for(&mut self, seq: u64, lane: u64, records: u32, now: Nanos) -> PieceId {
         self.frames.insert(seq, Taken::default());
-        let piece = self.add(seq, records, 0, now);
+        let piece = self.add(seq, lane, records, 0, now);
         if records == 0 {
             self.settle(piece, Account::default());
         }
@@ -238,22 +249,30 @@ impl Decide {
         if self.sending >= self.bound() || now < self.health.closed_until() {
             return None;
         }
-        let (id, piece) = self.pieces.iter_mut().find(|(_, piece)| matches!(piece.state, State::Ready { at } if at <= now))?;
+        let is_due = |piece: &Piece| matches!(piece.state, State::Ready { at } if at <= now);
+        let id = *self.pieces.iter().find(|(id, piece)| is_due(piece) && self.is_first(**id, piece))?.0;
+        let piece = self.pieces.get_mut(&id)?;
         piece.state = State::Sending { at: now };
         self.sending += 1;
         self.limit.sent(self.sending);
-        Some(Action::Send { piece: *id, again: piece.failures > 0 })
+        Some(Action::Send { piece: id, again: piece.failures > 0 })
     }
 
     /// When to ask [`Decide::action`] again where nothing else happens before.
     pub fn wake_at(&self) -> Option<Nanos> {
         let may_send = self.sending < self.bound();
-        let due = self.pieces.values().filter_map(|piece| match &piece.state {
-            State::Ready { at } if may_send => Some((*at).max(self.health.closed_until())),
+        let due = self.pieces.iter().filter_map(|(id, piece)| match &piece.state {
+            State::Ready { at } if may_send && self.is_first(*id, piece) => Some((*at).max(self.health.closed_until())),
             State::Burying { at, letters, .. } if !letters.is_empty() => Some(*at),
             _ => None,
         });
         due.min()
+    }
+
+    /// Whether nothing of the piece's destination has to be settled before it.
+    fn is_first(&self, id: PieceId, piece: &Piece) -> bool {
+        let before = |(other, at): (&PieceId, &Piece)| at.lane == piece.lane && (at.seq, *other) < (piece.seq, id);
+        !self.options.ordered || !self.pieces.iter().any(before)
     }
 
     /// What came of sending `piece`.
@@ -332,7 +351,7 @@ impl Decide {
     }
 
     fn partly(&mut self, piece: PieceId, duplicates: u32, mut rejected: Vec<Rejection>, retry: Vec<u32>, sent: Sent, now: Nanos) {
-        let Some(&Piece { seq, records, .. }) = self.pieces.get(&piece) else { return };
+        let Some(&Piece { seq, lane, records, .. }) = self.pieces.get(&piece) else { return };
         rejected.sort_by_key(|letter| letter.record);
         rejected.dedup_by_key(|letter| letter.record);
         rejected.retain(|letter| letter.record < records && retry.binary_search(&letter.record).is_err());
@@ -342,7 +361,7 @@ impl Decide {
         } else {
             self.limit.overloaded(sent.at, now);
             let wait = self.options.retry.full_jitter(1, self.chance.as_mut());
-            let part = self.add(seq, retry.len() as u32, 1, now.after(wait));
+            let part = self.add(seq, lane, retry.len() as u32, 1, now.after(wait));
             self.health.close_for(sent.retry_after, now);
             self.queued.push_back(Action::Cut { from: piece, into: part, path: path_of(&retry), records: retry.clone() });
         }
@@ -352,10 +371,10 @@ impl Decide {
     }
 
     fn halve(&mut self, piece: PieceId, records: u32, now: Nanos) {
-        let Some(&Piece { seq, .. }) = self.pieces.get(&piece) else { return };
+        let Some(&Piece { seq, lane, .. }) = self.pieces.get(&piece) else { return };
         let middle = records / 2;
         for (path, half) in [(0, 0..middle), (1, middle..records)] {
-            let part = self.add(seq, half.len() as u32, 0, now);
+            let part = self.add(seq, lane, half.len() as u32, 0, now);
             self.queued.push_back(Action::Cut { from: piece, into: part, path, records: half.collect() });
         }
         self.settle(piece, Account::default());
@@ -395,10 +414,10 @@ impl Decide {
         }
     }
 
-    fn add(&mut self, seq: u64, records: u32, failures: u32, at: Nanos) -> PieceId {
+    fn add(&mut self, seq: u64, lane: u64, records: u32, failures: u32, at: Nanos) -> PieceId {
         let id = self.next_piece;
         self.next_piece += 1;
-        self.pieces.insert(id, Piece { seq, records, failures, state: State::Ready { at } });
+        self.pieces.insert(id, Piece { seq, lane, records, failures, state: State::Ready { at } });
         if let Some(frame) = self.frames.get_mut(&seq) {
             frame.pieces += 1;
         }

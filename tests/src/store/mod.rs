@@ -25,7 +25,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
-use faults::Mood;
+pub(crate) use faults::Mood;
 pub use faults::{Fault, Faults};
 
 /// The largest request that is read at all, as it comes over the wire: above what any sink may send.

@@ -12,6 +12,7 @@ use super::super::framing::Format;
 use super::super::identity::{ContainerRun, Facts};
 use super::nanos;
 use super::open::Refusal;
+use super::watch::Watch;
 
 /// What a source's own rules find.
 pub(crate) trait Discover: Send {
@@ -19,11 +20,12 @@ pub(crate) trait Discover: Send {
     fn fork(&self) -> Box<dyn Discover>;
 
     /// Lists all units, or, where `changed` names directories, those that may be affected; notes in `listing` what it finds.
-    fn scan(&mut self, changed: Option<&HashSet<Arc<Path>>>, listing: &mut Listing);
+    /// What it lists it watches first.
+    fn scan(&mut self, changed: Option<&HashSet<Arc<Path>>>, watch: &mut Watch, listing: &mut Listing);
 
     /// Goes on with a scan that listed a part of what there is ([`Listing::more`]).
-    fn scan_more(&mut self, listing: &mut Listing) {
-        let _ = listing;
+    fn scan_more(&mut self, watch: &mut Watch, listing: &mut Listing) {
+        let _ = (watch, listing);
     }
 
     /// Opens a file that a scan found.
@@ -72,8 +74,6 @@ pub(crate) struct Origin {
 pub(crate) struct Listing {
     /// The units that were looked at, with their files, oldest first.
     pub units: Vec<(Arc<Path>, Vec<Entry>)>,
-    /// Directories to watch.
-    pub dirs: Vec<Arc<Path>>,
     /// Units that are there no more.
     pub gone: Vec<Arc<Path>>,
     /// Whether there is more to list, so that reading can begin meanwhile.
@@ -120,7 +120,7 @@ pub(crate) struct Place {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Age {
     /// Rotated, with the suffix that tells when.
-    Rotated(String),
+    Rotated(Box<str>),
     /// Being written.
     Live,
 }
