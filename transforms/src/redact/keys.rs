@@ -220,7 +220,9 @@ fn is_house(value: &[u8]) -> bool {
     let machine = |byte: &u8| matches!(byte, b':' | b'=' | b'@' | b'{' | b'(' | b'[' | b'<' | b'_');
     // `99/1` is a house number, all else with a slash is a path.
     let path = |at: usize| !(at > 0 && value[at - 1].is_ascii_digit() && value.get(at + 1).is_some_and(u8::is_ascii_digit));
-    words >= 2 && !value.iter().any(machine) && !memchr::memchr_iter(b'/', value).any(path)
+    let starts = value[0].is_ascii_digit() || value.contains(&b',');
+    let capital = value.iter().any(|byte| byte.is_ascii_uppercase() || *byte >= 0x80);
+    words >= 2 && starts && capital && !value.iter().any(machine) && !memchr::memchr_iter(b'/', value).any(path)
 }
 
 /// Whether a value could be a secret, and is not the name of one: `kube-system/token-abc`, `my-secret`, `/etc/key.pem`.

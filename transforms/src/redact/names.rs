@@ -187,7 +187,7 @@ const STRICT_WORDS: &[(Detector, &[&str])] = &[
         Name,
         &["name", "user", "username", "customer", "employee", "patient", "passenger", "guest", "contact", "recipient", "sender", "holder"],
     ),
-    (Address, &["address", "addr", "location"]),
+    (Address, &["address", "addr"]),
     (Password, &["pass", "psw"]),
 ];
 
