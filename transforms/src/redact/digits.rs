@@ -309,9 +309,8 @@ impl Number<'_> {
                 self.fits(3, Detector::Phone, |digits| place(digits) && thai)
             }
             [3, 1, 5, 1, ..] if self.uniform(4, b"- ") => self.fits(4, Detector::Account, |_| near(context::ACCOUNT)),
-            [10, ..] => {
-                self.fits(1, Detector::Account, |_| self.text.raw || beside(context::ACCOUNT) && context::is_thai(self.text, self.start()))
-            }
+            [10, ..] => self
+                .fits(1, Detector::Account, |_| beside(context::ACCOUNT) && (self.text.raw || context::is_thai(self.text, self.start()))),
             _ => None,
         })
         .or_else(|| self.any_phone().filter(|_| beside(context::PHONE)))
