@@ -33,9 +33,11 @@ pub(super) enum Form {
     Escaped,
 }
 
-/// A rule: its name for the counts, what it puts in the place of values, and how it finds them.
+/// A rule: its name, what it is counted under, what it puts in the place of values, and how it finds them.
 pub(super) struct Rule {
     pub(super) name: Arc<str>,
+    /// The name and the action: `email.mask`; the name alone for `replace`.
+    pub(super) counted: Arc<str>,
     pub(super) writer: Writer,
     pub(super) finder: Finder,
 }
@@ -180,7 +182,7 @@ impl Engine {
         }
         for (rule, count) in self.rules.iter().zip(&mut self.counts) {
             if *count > 0 {
-                each(&rule.name, std::mem::take(count));
+                each(&rule.counted, std::mem::take(count));
             }
         }
     }

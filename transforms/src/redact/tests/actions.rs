@@ -92,7 +92,7 @@ fn a_field_is_dropped_wherever_the_value_stands_in_it() {
     );
     assert_eq!(records, [r#"{"app":"x","n":1}"#, r#"{"app":"x","n":"[IPV4]"}"#, r#"{"app":"x","n":2}"#, r#"{"app":"x","n":3}"#]);
     assert_eq!(report.filtered, 0);
-    let email = report.redactions().iter().find(|(name, _)| **name == *"email").unwrap().1;
+    let email = report.redactions().iter().find(|(name, _)| **name == *"email.drop_field").unwrap().1;
     assert_eq!(email, 4 + 3, "the shared one in each record, and one in each of three");
 }
 
