@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod dlq;
 pub mod memory;
+pub mod metadata;
 pub mod operator;
 pub mod redact_filter;
 pub mod run;

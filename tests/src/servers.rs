@@ -113,6 +113,9 @@ impl Provisioning {
             script +=
                 &format!("{version}nice -n 15 ./{folder}/backend.sh provision >>\"$LOG\" 2>&1 && echo {kind:?} || echo {kind:?} FAILED\n");
         }
+        for tool in crate::tools::ALL {
+            script += &format!("nice -n 15 ./{tool}/backend.sh provision >>\"$LOG\" 2>&1 && echo {tool} || echo {tool} FAILED\n");
+        }
         let mut command = Command::new("bash");
         command.args(["-c", &script]).current_dir(workspace::root().join("tests/servers"));
         // A group of its own, so that the build which is under way ends with us.

@@ -70,7 +70,7 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
     let output_closed = Arc::new(Notify::new());
     let on_output_closed = output_closed.clone();
     let on_output_closed: OnOutputClosed = Arc::new(move || on_output_closed.notify_one());
-    let Topology { worker, control, deliveries, queues, stats } =
+    let Topology { worker, control, deliveries, queues, stats, metadata } =
         topology::build(pipeline, state, options.once, clock.clone(), &on_output_closed)?;
     let (drain, drain_signal) = delivery::control();
     let mut delivering = JoinSet::new();
@@ -81,7 +81,14 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
     let (worker, mut worker_end) = start(worker)?;
     let life = Arc::new(operator::Life::default());
     if !options.once {
-        open_endpoint(pipeline, operator::View { counts: counts(pipeline, &stats, &clock), life: life.clone() }).await;
+        open_endpoint(
+            pipeline,
+            operator::View {
+                counts: counts(pipeline, &stats, &clock).with_metadata(metadata.as_ref().map(|metadata| metadata.counts())),
+                life: life.clone(),
+            },
+        )
+        .await;
     }
     let mut end = End {
         control,
@@ -114,6 +121,7 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
     }
     upkeep.into_iter().for_each(|upkeep| upkeep.abort());
     queues.iter().for_each(|queue| queue.sync(clock.now()));
+    metadata.iter().for_each(|metadata| metadata.save());
     progress.finish();
     // By now it has ended or was told to abandon; it looks at that between two chunks.
     if worker.join().is_err() {

@@ -124,7 +124,7 @@ impl FileConfig {
         let settings = Settings { from_end: self.read_from == ReadFrom::End, ..settings };
         let registry = Registry::shared(&context.state_dir, context.epoch)?;
         let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
-        let env = context.env(self.format, rules, Some(registry), describe);
+        let env = context.env(self.format, rules, Some(registry), Arc::new(describe));
         Ok(Tailer::new(env, Box::new(files), settings))
     }
 }

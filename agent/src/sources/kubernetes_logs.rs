@@ -1,21 +1,25 @@
 //! The `kubernetes_logs` source: the log directories that kubelet keeps, one for each container of each pod.
 
 mod docker;
+mod heeding;
 mod pods;
 
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use skidder_pipeline::json;
 use skidder_pipeline::problem::Problem;
 use skidder_pipeline::shared::{Shared, SharedFields};
 use skidder_pipeline::source::Source;
 use skidder_pipeline::value::{Kind, Value};
 
 use docker::DockerRoot;
+use heeding::Heeding;
 use pods::PodLogs;
+
+use crate::metadata::{self, Metadata};
 
 use super::assemble::MaxRecordAction;
 use super::file::{glob, glob_set};
@@ -24,16 +28,17 @@ use super::identity::ContainerRun;
 use super::multiline::MultilineConfig;
 use super::overlap::Reach;
 use super::tail::open::Owners;
-use super::tail::{Age, Origin, Place, Tailer};
+use super::tail::{Age, Describe, Origin, Place, Tailer};
 use super::{SourceContext, check_common, default_max_held_bytes, default_max_record_bytes, default_rescan_interval_ms};
 
 /// Reads the logs of a node's containers.
 ///
 /// They lie in `<root>/<namespace>_<pod>_<uid>/<container>/<restart>.log`; rotated ones beside them, also those that
 /// kubelet has compressed, are read first.
-/// Namespace, pod, uid, container and restart count come from the path alone. Symbolic links, all that is no regular
+/// Namespace, pod, uid, container and restart count come from the path alone; labels, owner, addresses, images and the node's
+/// region from what the table `[kubernetes]` says. Symbolic links, all that is no regular
 /// file, files of users that do not write logs, and files with a second name are refused. Fields: `message`, `timestamp`, `stream`, `file`, `source_type` and `kubernetes`, which holds
-/// `pod_name`, `pod_namespace`, `pod_uid`, `container_name` and `container_restart_count`.
+/// `pod_name`, `pod_namespace`, `pod_uid`, `container_name`, `container_restart_count` and what is known beside these.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KubernetesLogsConfig {
@@ -50,6 +55,9 @@ pub struct KubernetesLogsConfig {
     /// Globs, relative to `root`, of files not to read. They are not even opened.
     #[serde(default)]
     pub exclude_paths_glob_patterns: Vec<String>,
+    /// Whether the agent's own logs are read too, where it runs in a pod.
+    #[serde(default)]
+    pub include_self: bool,
     /// Users (by number) whose files are read, beside those of root and of the agent's own user. A file of another user, or
     /// one with a second name (a hard link), may have been planted and is refused.
     #[serde(default)]
@@ -132,13 +140,20 @@ impl KubernetesLogsConfig {
     }
 
     pub(super) fn build(&self, context: SourceContext) -> anyhow::Result<Box<dyn Source>> {
-        Ok(Box::new(self.tailer(context)?))
+        let counts = context.metadata.as_ref().map(|metadata| metadata.counts());
+        let tailer = Box::new(self.tailer(context)?);
+        // Without metadata no pod can ask for anything.
+        Ok(match counts {
+            Some(counts) => Box::new(Heeding::new(tailer, counts)),
+            None => tailer,
+        })
     }
 
     pub(super) fn tailer(&self, context: SourceContext) -> anyhow::Result<Tailer> {
+        let own = if self.include_self { None } else { own_logs(|name| std::env::var(name).ok()) };
         let globs = (
             glob_set(self.include_paths_glob_patterns.iter().map(String::as_str))?,
-            glob_set(self.exclude_paths_glob_patterns.iter().map(String::as_str))?,
+            glob_set(self.exclude_paths_glob_patterns.iter().chain(&own).map(String::as_str))?,
         );
         let docker = self.docker_root.clone().map(DockerRoot::new);
         let owners = Owners::new(&self.allowed_owners);
@@ -146,7 +161,8 @@ impl KubernetesLogsConfig {
         let rate = self.rate_limit_bytes_per_sec.map(NonZeroU64::get);
         let settings = super::settings(self.rescan_interval_ms, self.ignore_older_secs, rate, self.max_held_bytes);
         let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
-        let env = context.env(self.format, rules, None, describe);
+        let describer = Arc::new(Describer(context.metadata.clone()));
+        let env = context.env(self.format, rules, None, describer);
         Ok(Tailer::new(env, Box::new(pods), settings))
     }
 }
@@ -202,36 +218,68 @@ fn name_of(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or("")
 }
 
-/// What the path of a log says of its records.
-fn describe(path: &Path, place: &Place) -> Origin {
-    let container_dir = path.parent().unwrap_or(Path::new(""));
-    let container = name_of(container_dir);
+/// Says what the path of a log, and what is known of its pod, say of its records.
+struct Describer(Option<Arc<Metadata>>);
+
+impl Describe for Describer {
+    fn describe(&self, path: &Path, place: &Place) -> Origin {
+        let container_dir = path.parent().unwrap_or(Path::new(""));
+        let origin = origin_of(container_dir, place.restart);
+        let object = self.0.as_ref().map_or_else(|| metadata::from_path(&origin), |metadata| metadata.kubernetes(&origin));
+        // The name that the log had when it was written, which is the same before and after its rotation.
+        let live = container_dir.join(format!("{}.log", place.restart));
+        let mut fields = SharedFields::default();
+        fields.set(b"source_type", Value::text(b"kubernetes_logs"));
+        fields.set(b"file", Value::text(live.to_string_lossy().as_bytes()));
+        fields.set(b"kubernetes", Value { kind: Kind::Object, raw: &object });
+        let run = ContainerRun { pod_uid: origin.uid.to_owned(), container: origin.container.to_owned(), restart: place.restart };
+        Origin { shared: Shared::new(fields), run: Some(run) }
+    }
+
+    fn hold(&self, unit: &Path) -> Option<metadata::Hold> {
+        Some(self.0.as_ref()?.hold(&origin_of(unit, 0)))
+    }
+}
+
+/// Who writes the logs in a container's directory.
+fn origin_of(container_dir: &Path, restart: u32) -> metadata::Origin<'_> {
     let pod_name = container_dir.parent().map_or("", name_of);
     let pod = parse_pod(pod_name).unwrap_or(PodName { namespace: "", pod: pod_name, uid: "" });
-    let mut object = Vec::new();
-    let parts = [("pod_name", pod.pod), ("pod_namespace", pod.namespace), ("pod_uid", pod.uid), ("container_name", container)];
-    for (key, value) in parts {
-        object.extend_from_slice(if object.is_empty() { b"{\"" } else { b",\"" });
-        object.extend_from_slice(key.as_bytes());
-        object.extend_from_slice(b"\":\"");
-        json::escape(value.as_bytes(), &mut object);
-        object.push(b'"');
-    }
-    object.extend_from_slice(format!(",\"container_restart_count\":{}}}", place.restart).as_bytes());
-    // The name that the log had when it was written, which is the same before and after its rotation.
-    let live = container_dir.join(format!("{}.log", place.restart));
-    let mut fields = SharedFields::default();
-    fields.set(b"source_type", Value::text(b"kubernetes_logs"));
-    fields.set(b"file", Value::text(live.to_string_lossy().as_bytes()));
-    fields.set(b"kubernetes", Value { kind: Kind::Object, raw: &object });
-    let run = ContainerRun { pod_uid: pod.uid.to_owned(), container: container.to_owned(), restart: place.restart };
-    Origin { shared: Shared::new(fields), run: Some(run) }
+    metadata::Origin { namespace: pod.namespace, pod: pod.pod, uid: pod.uid, container: name_of(container_dir), restart }
+}
+
+/// A glob of the logs of this agent's own pod and of those that its DaemonSet had on this node before, by what the chart puts
+/// into the environment. An agent that reads what it says of its reading would never come to an end.
+fn own_logs(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let (namespace, pod) = (variable("SKIDDER_SELF_POD_NAMESPACE")?, variable("SKIDDER_SELF_POD_NAME")?);
+    let known = parse_pod(&format!("{namespace}_{pod}_x")).is_some();
+    // `<daemonset>-<five letters>`
+    let base = pod.rsplit_once('-').filter(|(base, suffix)| suffix.len() == 5 && !base.is_empty());
+    let pod = base.map_or_else(|| globset::escape(&pod), |(base, _)| format!("{}-?????", globset::escape(base)));
+    known.then(|| format!("{}_{pod}_*/**", globset::escape(&namespace)))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_agent_leaves_its_own_logs_out() {
+        let own = |namespace: &str, pod: &str| {
+            let (namespace, pod) = (namespace.to_owned(), pod.to_owned());
+            own_logs(move |name| Some(if name.ends_with("NAMESPACE") { namespace.clone() } else { pod.clone() }))
+        };
+        let matches = |pattern: &str, path: &str| glob(pattern).unwrap().compile_matcher().is_match(path);
+        let pattern = own("logs", "skidder-x7k2p").unwrap();
+        assert!(matches(&pattern, "logs_skidder-x7k2p_u1/skidder/0.log"));
+        assert!(matches(&pattern, "logs_skidder-abcde_u0/skidder/0.log.20260310-154815.gz"), "the one before");
+        assert!(!matches(&pattern, "logs_skidder-canary-abcde_u0/skidder/0.log"));
+        assert!(!matches(&pattern, "shop_skidder-abcde_u0/skidder/0.log"));
+        assert!(matches(&own("logs", "alone").unwrap(), "logs_alone_u/c/0.log"));
+        assert_eq!(own("", "skidder-x7k2p"), None);
+        assert_eq!(own_logs(|_| None), None);
+    }
 
     #[test]
     fn paths_are_taken_apart_strictly() {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use skidder_pipeline::shared::Shared;
 
+use crate::metadata::Hold;
+
 use super::super::framing::Format;
 use super::super::identity::{ContainerRun, Facts};
 use super::nanos;
@@ -37,9 +39,24 @@ pub(crate) trait Discover: Send {
     }
 }
 
-/// Says of the file met at a path, in its place, where its records come from. Asked when there is something to read, and again
-/// after a pause, so that a log that nobody writes costs next to nothing.
-pub(crate) type Describe = fn(&Path, &Place) -> Origin;
+/// Says where the records of logs come from.
+pub(crate) trait Describe: Send + Sync {
+    /// Of the file met at a path, in its place. Asked when there is something to read, again after a pause (so that a log that
+    /// nobody writes costs next to nothing), and when what is known of its pod changed.
+    fn describe(&self, path: &Path, place: &Place) -> Origin;
+
+    /// A hold on what is known of the pod that a unit's logs are of, for as long as they are read.
+    fn hold(&self, unit: &Path) -> Option<Hold> {
+        let _ = unit;
+        None
+    }
+}
+
+impl<F: Fn(&Path, &Place) -> Origin + Send + Sync> Describe for F {
+    fn describe(&self, path: &Path, place: &Place) -> Origin {
+        self(path, place)
+    }
+}
 
 /// A log's path: that of its unit, whose text is shared, and what is below it.
 #[derive(Clone, Debug)]

@@ -116,7 +116,7 @@ impl Generation {
 
     /// What its records have in common.
     fn shared(&mut self, env: &Env) -> Arc<Shared> {
-        self.shared.get_or_insert_with(|| (env.describe)(&self.path.to_path(), &self.place).shared).clone()
+        self.shared.get_or_insert_with(|| env.describe.describe(&self.path.to_path(), &self.place).shared).clone()
     }
 
     /// Lets go of what is only needed while it is read.

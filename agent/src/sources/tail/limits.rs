@@ -47,6 +47,9 @@ impl Tailer {
             None if share == Share::default() => {}
             own => *own = Some(Box::new(share)),
         }
+        if let Some(hold) = &mut stream.hold {
+            hold.set_unread(share.unread);
+        }
         self.env.stats.unread_bytes.set(self.sums.unread);
     }
 

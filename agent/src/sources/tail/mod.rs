@@ -13,6 +13,7 @@ mod generation;
 mod held;
 mod limits;
 pub(crate) mod open;
+mod pod;
 mod poll;
 mod scan;
 mod stream;
@@ -28,6 +29,8 @@ use skidder_pipeline::edge::Nanos;
 use skidder_pipeline::position::FileKey;
 use skidder_pipeline::shared::Shared;
 use skidder_pipeline::source::{Chunk, Read, SinkSet, Source};
+
+use crate::metadata::Verdict;
 
 pub(crate) use discover::{Age, Describe, Discover, Entry, Listing, Origin, Place};
 pub(crate) use env::{Env, Settings};
@@ -108,12 +111,20 @@ impl Tailer {
         let mut stream = self.streams[index].take()?;
         // Deficit round robin: who had a line of a megabyte passes the next turns.
         stream.deficit = (stream.deficit + BLOCK_BYTES as i64).min(BLOCK_BYTES as i64);
-        let waits = self
-            .settings
-            .rate
-            .filter(|_| !self.env.once && !self.env.stopping)
-            .and_then(|rate| stream.allowance.get_or_insert_default().wait(rate, now));
-        let turn = if let Some(until) = waits {
+        let verdict = stream.verdict(&self.env, now);
+        let rate = stream.rate(self.settings.rate).filter(|_| !self.env.once && !self.env.stopping);
+        let waits = rate.and_then(|rate| stream.allowance.get_or_insert_default().wait(rate, now));
+        let turn = if verdict == Verdict::Leave {
+            self.leave_unread(&mut stream);
+            Turn::Idle(now.after(MAX_POLL))
+        } else if let Verdict::Wait(until) = verdict {
+            if self.env.once {
+                self.active.push_back(index);
+                self.streams[index] = Some(stream);
+                return Some(Read::Idle { until });
+            }
+            Turn::Idle(until)
+        } else if let Some(until) = waits {
             // It is looked at meanwhile: it may be rotated, or deleted.
             Turn::Idle(until.min(now.after(MAX_POLL)))
         } else if stream.deficit <= 0 {

@@ -82,7 +82,7 @@ impl Tailer {
                 None => Some(inode).filter(|_| !generation.facts.deleted),
             };
             match (named, generation.key(), generation.memory()) {
-                (Some(inode), Some(key), Some(memory)) => self.leave(&stream.unit, (inode, key), memory),
+                (Some(inode), Some(key), Some(memory)) => self.retire(&stream.unit, (inode, key), memory),
                 (None, Some(key), _) => self.env.held.forget(&key),
                 _ => {}
             }
@@ -90,7 +90,7 @@ impl Tailer {
     }
 
     /// Remembers a generation that has been read and still has a name.
-    pub(super) fn leave(&mut self, unit: &Arc<Path>, (inode, key): ((u64, u64), FileKey), memory: Memory) {
+    pub(super) fn retire(&mut self, unit: &Arc<Path>, (inode, key): ((u64, u64), FileKey), memory: Memory) {
         // A container's directory holds all that its run wrote. Another file may be anywhere by now.
         if self.env.registry.is_none() {
             self.past.entry(unit.clone()).or_default().push((inode, key));

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use skidder_pipeline::edge::Nanos;
 
+use crate::metadata::Verdict;
+
 use super::super::identity::Facts;
 use super::chain::{Found, merge};
 use super::discover::{Entry, Listing, LogPath};
@@ -118,7 +120,7 @@ impl Tailer {
     }
 
     pub(super) fn insert(&mut self, unit: Arc<Path>) -> usize {
-        let stream = Some(Box::new(Stream::new(unit.clone())));
+        let stream = Some(Box::new(Stream::new(unit.clone(), self.env.describe.hold(&unit))));
         let index = match self.free.pop() {
             Some(index) => {
                 self.streams[index] = stream;
@@ -137,6 +139,16 @@ impl Tailer {
     fn sync(&mut self, index: usize, entries: &[Entry], now: Nanos) {
         let Some(mut stream) = self.streams[index].take() else { return };
         stream.gone = false;
+        // What was read of it before stays known: it may be read on one day.
+        if stream.verdict(&self.env, now) == Verdict::Leave {
+            self.leave_unread(&mut stream);
+            self.recount(&mut stream);
+            if !stream.active && stream.due == Nanos(0) {
+                self.schedule(&mut stream, index, now.after(MIN_POLL));
+            }
+            self.streams[index] = Some(stream);
+            return;
+        }
         stream.tells_writes = entries.iter().all(|entry| entry.target.is_none() && entry.path.parent() == Some(&*stream.unit));
         if stream.watched {
             self.ask(&mut stream);
@@ -284,7 +296,7 @@ impl Tailer {
             return Found::Unread(Box::new(generation));
         }
         if let (Some(key), Some(memory)) = (key, generation.memory()) {
-            self.leave(unit, ((entry.dev, entry.ino), key), memory);
+            self.retire(unit, ((entry.dev, entry.ino), key), memory);
         }
         Found::Nothing
     }

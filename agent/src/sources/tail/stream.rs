@@ -8,6 +8,8 @@ use std::time::Duration;
 use skidder_pipeline::edge::Nanos;
 use skidder_pipeline::source::Chunk;
 
+use crate::metadata::Hold;
+
 use super::super::assemble::{assemble_ready, constants};
 use super::super::join::Joiner;
 use super::generation::{Generation, Step, recycle};
@@ -51,6 +53,8 @@ pub(super) struct Stream {
     pub allowance: Option<Box<Allowance>>,
     /// What it last added to the sums of its source.
     pub share: Option<Box<Share>>,
+    /// What is known of the pod that writes it.
+    pub hold: Option<Hold>,
     /// Whether no listing knows it any more.
     pub gone: bool,
     /// Whether the watch of its directory would tell of writes to it.
@@ -66,7 +70,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(unit: Arc<Path>) -> Stream {
+    pub(super) fn new(unit: Arc<Path>, hold: Option<Hold>) -> Stream {
         Stream {
             unit,
             chain: VecDeque::new(),
@@ -76,6 +80,7 @@ impl Stream {
             deficit: 0,
             allowance: None,
             share: None,
+            hold,
             gone: false,
             tells_writes: false,
             watched: false,

@@ -105,7 +105,7 @@ impl Generation {
             Ok(!former.contains(key) && (all_held || still_holds(content, size, held.iter().map(|(_, set)| set))?))
         };
         let path = self.path.to_path();
-        let origin = (env.describe)(&path, &self.place);
+        let origin = env.describe.describe(&path, &self.place);
         let key = match &origin.run {
             Some(run) => {
                 let mut variant = 0;
