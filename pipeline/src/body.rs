@@ -23,7 +23,8 @@ pub enum Compression {
 /// When a sink's bodies are frozen and sent.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// As soon as one body holds this many bytes before compression.
+    /// As soon as all bodies together hold this many bytes before compression: so one does at most, and however many
+    /// destinations there are, the memory is that of one.
     pub max_bytes: usize,
     /// As soon as all bodies together hold this many records.
     pub max_records: u32,
@@ -83,7 +84,7 @@ impl Bodies {
     pub fn is_due(&self, now: Nanos) -> bool {
         self.records >= self.limits.max_records
             || self.open.len() >= self.limits.max_open
-            || self.open.iter().any(|body| body.raw_bytes >= self.limits.max_bytes as u64)
+            || self.open.iter().map(|body| body.raw_bytes).sum::<u64>() >= self.limits.max_bytes as u64
             || self.due_at().is_some_and(|at| at <= now)
     }
 
@@ -95,13 +96,6 @@ impl Bodies {
     /// Whether nothing is open.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
-    }
-
-    /// Throws all bodies away.
-    pub(crate) fn discard(&mut self) {
-        self.open.clear();
-        self.records = 0;
-        self.opened_at = None;
     }
 
     /// Takes all bodies out, finished.

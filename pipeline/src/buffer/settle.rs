@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::format::Salt;
 use super::positions::{Held, Positions, RETRY_AFTER};
 use super::recover::{Found, recover};
+use super::room::Room;
 use super::segment::{Segment, Tally};
 use super::seqs::SeqSet;
 use super::{BufferOptions, Cursor, Recovered, SinkBuffer};
@@ -31,7 +32,7 @@ pub(super) fn open(fs: Arc<dyn Fs>, options: BufferOptions, epoch: [u8; 16], now
     let mut sink = [0; 8];
     sink.copy_from_slice(&Sha256::digest(name.as_encoded_bytes())[..8]);
     let sink = u64::from_le_bytes(sink);
-    let (found, unopened) = match recover(&fs, &options.dir, sink, epoch, now) {
+    let (found, unopened) = match recover(&fs, &options.dir, sink, epoch, options.strict, now) {
         Ok(found) => (found, None),
         Err(error) => {
             let dir = options.dir.display();
@@ -42,7 +43,7 @@ pub(super) fn open(fs: Arc<dyn Fs>, options: BufferOptions, epoch: [u8; 16], now
     let recovered = found.recovered;
     let mut waiting = Tally::default();
     found.segments.iter().for_each(|segment| waiting.add(segment.waiting));
-    let buffer = SinkBuffer {
+    let mut buffer = SinkBuffer {
         fs,
         sink,
         epoch,
@@ -68,11 +69,14 @@ pub(super) fn open(fs: Arc<dyn Fs>, options: BufferOptions, epoch: [u8; 16], now
         next_seq: found.next_seq,
         waiting,
         refused_until: None,
+        room: Room::default(),
         read_failures: 0,
+        read_again_at: Nanos(0),
         unopened,
         now,
         scratch: Vec::new(),
     };
+    buffer.look_at_space_now(now);
     (buffer, recovered)
 }
 
@@ -123,7 +127,7 @@ impl SinkBuffer {
     pub(super) fn retire_if_done(&mut self, seq: u64, now: Nanos) {
         let index = self.segments.partition_point(|segment| segment.seqs.end <= seq);
         let Some(segment) = self.segments.get(index).filter(|segment| segment.waiting.frames == 0) else { return };
-        if segment.sealed || self.used_bytes() >= self.options.max_bytes {
+        if segment.sealed || self.is_full() {
             self.retire(index, Vec::new(), now);
         }
     }
@@ -137,7 +141,13 @@ impl SinkBuffer {
         if !ranges.is_empty() || !self.positions.settled.missing(segment.seqs.clone()).is_empty() {
             self.positions.settle(segment.seqs.clone(), ranges, Vec::new(), now);
         }
-        segment.remove(&*self.fs, &self.options.dir);
+        if self.options.strict {
+            self.positions.sync(now);
+        }
+        // Else it is found at the next start, and what of it is known to be settled by then decides.
+        if !self.options.strict || self.positions.is_synced() {
+            segment.remove(&*self.fs, &self.options.dir);
+        }
         let low = self.segments.front().map_or(self.next_seq, |segment| segment.seqs.start);
         self.positions.settled_below(low);
     }
@@ -165,10 +175,11 @@ impl SinkBuffer {
             self.seal_newest(now);
         }
         self.sync_old(now);
+        self.look_at_space(now);
         let positions = self.positions.tick(now, self.options.sync_after);
         let mark = self.marks.front().map(|(since, _)| since.after(self.options.sync_after));
-        let retry = (self.read_failures > 0).then(|| now.after(RETRY_AFTER));
-        [positions, mark, self.age_limit(), self.refused_until, retry].into_iter().flatten().min()
+        let retry = (self.read_failures > 0).then_some(self.read_again_at.max(now.after(Duration::from_millis(1))));
+        [positions, mark, self.age_limit(), self.refused_until, retry, self.look_again_at()].into_iter().flatten().min()
     }
 
     fn age_limit(&self) -> Option<Nanos> {

@@ -8,5 +8,5 @@ mod tls;
 pub(crate) use auth::Auth;
 pub use auth::{AuthConfig, AuthStrategy, Secret};
 pub use size::ByteSize;
-pub use tables::{BatchConfig, BatchDefaults, BufferConfig, BufferSettings, BufferType, ConcurrencyConfig, RequestConfig};
+pub use tables::{BatchConfig, BatchDefaults, BufferConfig, BufferSettings, BufferType, ConcurrencyConfig, Durability, RequestConfig};
 pub use tls::TlsConfig;
