@@ -8,6 +8,7 @@ use super::positions::RETRY_AFTER;
 use super::segment::{self, Segment, Tally};
 use super::{Appended, Hot, Place, SinkBuffer, WhenFull};
 use crate::edge::Nanos;
+use crate::fail;
 use crate::frame::Frame;
 use crate::position::Range;
 
@@ -134,6 +135,7 @@ impl SinkBuffer {
         self.scratch = headers;
         match outcome {
             Ok(()) => {
+                fail::point(fail::APPENDED);
                 let place = Place { segment: segment.seqs.start, at: segment.len };
                 segment.len += len;
                 segment.seqs.end += group.len() as u64;

@@ -16,6 +16,7 @@ use super::log::{self, Record};
 use super::quarantine;
 use super::seqs::SeqSet;
 use crate::edge::Nanos;
+use crate::fail;
 use crate::frame::{BatchId, Cut};
 use crate::fs::{File, Fs, read_exact_at};
 use crate::position::{FileKey, Range, RangeSet};
@@ -351,7 +352,9 @@ impl Positions {
         let _ = file.reserve(3 * bytes.len() as u64 + GROWTH_BYTES);
         file.append(&mut [IoSlice::new(&bytes)])?;
         file.sync_data()?;
+        fail::point(fail::LOG_WRITTEN);
         self.fs.rename(&new_path, &path)?;
+        fail::point(fail::LOG_RENAMED);
         (self.salt, self.file, self.len, self.base, self.rewrite) = (salt, Some(file), bytes.len() as u64, bytes.len() as u64, false);
         self.unwritten.clear();
         self.name_synced = self.fs.sync_dir(&self.dir).is_ok();

@@ -17,6 +17,7 @@ use super::segment::{self, Segment};
 use super::seqs::SeqSet;
 use super::{Group, Recovered};
 use crate::edge::Nanos;
+use crate::fail;
 use crate::fs::Fs;
 
 /// How many numbers are left free behind a segment that cannot be read, so that none of its frames' is given again. More
@@ -196,6 +197,7 @@ impl Recovery<'_> {
 
     /// Takes one segment in; says which number follows its frames.
     fn take_in(&mut self, mut segment: Segment, scan: &Scan, limit: Option<u64>) -> u64 {
+        fail::point(fail::RECOVERED);
         segment.seqs.end = scan.frames.last().map_or(segment.seqs.start, |seen| seen.placed.fixed.seq + 1);
         let tail = scan.end..segment.len;
         match limit {

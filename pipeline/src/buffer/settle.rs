@@ -14,6 +14,7 @@ use super::segment::{Segment, Tally};
 use super::seqs::SeqSet;
 use super::{BufferOptions, Cursor, Recovered, SinkBuffer};
 use crate::edge::Nanos;
+use crate::fail;
 use crate::fs::Fs;
 use crate::position::Range;
 use crate::sink::Note;
@@ -112,8 +113,10 @@ impl SinkBuffer {
             }
             notes.extend(entry.notes);
         }
+        fail::point(fail::BEFORE_SETTLING);
         if on_disk {
             self.positions.settle(seq..seq + 1, ranges, notes, now);
+            fail::point(fail::SETTLED);
             if let Some(segment) = self.segment_of(seq) {
                 segment.waiting.subtract(tally);
             }
@@ -144,6 +147,7 @@ impl SinkBuffer {
         if self.options.strict {
             self.positions.sync(now);
         }
+        fail::point(fail::BEFORE_REMOVAL);
         // Else it is found at the next start, and what of it is known to be settled by then decides.
         if !self.options.strict || self.positions.is_synced() {
             segment.remove(&*self.fs, &self.options.dir);
@@ -214,6 +218,7 @@ impl SinkBuffer {
             let path = segment.path.display();
             tracing::error!(%path, %error, "a segment cannot be synced: what is in it is safe from a crash, but not from a power loss");
         }
+        fail::point(fail::SYNCED);
         // Not those that are known to be damaged: at the next opening they are to be found so again.
         for seqs in self.lost.missing(segment.seqs.start..segment.synced) {
             self.positions.mark_synced(seqs, self.now);

@@ -14,6 +14,7 @@ use super::health::Change;
 use crate::body::decompress;
 use crate::buffer::SinkBuffer;
 use crate::edge::{Chance, Clock, Nanos};
+use crate::fail;
 use crate::frame::{BatchId, Cut, Frame, Part};
 use crate::queue::{Buffer, Queue};
 use crate::sink::{Note, Rejection, Response, Sink, Transport, TransportError, Verdict};
@@ -256,6 +257,7 @@ impl<B: Buffer> AtWork<B> {
             Err(e) => (e.id(), Some(Err(TransportError("the send ended without a result".to_owned())))),
         };
         let Some(piece) = self.send_tasks.remove(&task) else { return };
+        fail::point(fail::ANSWERED);
         let outcome = match answer {
             None => Outcome::TimedOut,
             Some(Err(TransportError(reason))) => Outcome::Failed { reason },
@@ -309,7 +311,9 @@ impl<B: Buffer> AtWork<B> {
         let parts = parts.iter().map(|part| Part::new(part.path, &part.records)).collect();
         let cut = Cut { frame: *whole, from: *number, first, parts };
         self.parts.insert(seq, cut.next());
+        fail::point(fail::CUT);
         self.queue.cut(seq, cut, self.now());
+        fail::point(fail::CUT_JOURNALED);
         first
     }
 
@@ -330,6 +334,7 @@ impl<B: Buffer> AtWork<B> {
         let written = tokio::task::spawn_blocking(write).await.unwrap_or_else(|e| Err(io::Error::other(e)));
         match written {
             Ok(()) => {
+                fail::point(fail::BURIED);
                 self.decide.buried(piece);
                 if !std::mem::replace(&mut self.buries, true) {
                     tracing::info!(sink = &*self.name, "dead letters can be written again");
