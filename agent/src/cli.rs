@@ -12,7 +12,9 @@ use crate::buffer_cmd;
 use crate::config::{self, Builtin, FileSchema, Pipeline};
 use crate::dlq;
 use crate::memory;
+use crate::redact_filter::{self, PseudonymArgs, RedactArgs};
 use crate::run::{self, RunOptions};
+use crate::setup;
 
 /// The exit code for a configuration that cannot be used: `EX_CONFIG` of sysexits.h.
 pub const EXIT_CONFIG: u8 = 78;
@@ -34,10 +36,15 @@ enum Command {
     /// SIGTERM and Ctrl-C stop the reading, deliver what can be delivered and keep the rest on disk. Exit code 78 says that
     /// the configuration cannot be used, 1 that something else failed.
     Run(RunArgs),
-    /// Check a configuration and show all that is wrong with it.
+    /// Check a configuration, and the stores that it names, and show all that is wrong.
     ///
-    /// Exit code 78 says that there are errors; warnings alone do not change it.
-    Validate(ConfigArgs),
+    /// Exit code 78 says that the configuration has errors; 1 that it has none, and that a store cannot be reached, refuses the
+    /// credentials or lacks what the sink needs (`skidder init` prints it). Warnings alone do not change the exit code.
+    Validate(ValidateArgs),
+    /// Print what a store needs before the first record comes: an index template, tables, limits.
+    ///
+    /// It goes to the standard output, for the store's own client to take; how is said on the standard error.
+    Init(InitArgs),
     /// Look at what waits in the buffers, check it, bring it out, or give it to another sink.
     #[command(subcommand)]
     Buffer(BufferCommand),
@@ -46,6 +53,12 @@ enum Command {
     Dlq(DlqCommand),
     /// Print the JSON schema of the configuration file, for editors.
     Schema(SchemaArgs),
+    /// Redact lines from the standard input to the standard output, to try it on a file.
+    ///
+    /// There are as many lines after as before; JSON stays JSON. Nothing of the values goes to the standard error.
+    Redact(RedactArgs),
+    /// Print the pseudonym of a value, to find it in redacted logs.
+    Pseudonym(PseudonymArgs),
 }
 
 #[derive(Debug, Args)]
@@ -53,6 +66,28 @@ struct ConfigArgs {
     /// The configuration file. Relative paths in it start from its directory.
     #[arg(short, long, value_name = "FILE", env = "SKIDDER_CONFIG")]
     config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct ValidateArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Look at the file alone and leave the network out.
+    #[arg(long)]
+    offline: bool,
+}
+
+#[derive(Debug, Args)]
+struct InitArgs {
+    /// The store.
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(skidder_sinks::setup::STORES.iter().map(|(name, _)| *name)))]
+    store: String,
+    /// The configuration whose sink of this type it is for; without, it is for a sink with the usual names.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The name of the sink, where the configuration has several of this type.
+    #[arg(long, value_name = "NAME", requires = "config")]
+    sink: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -221,10 +256,20 @@ impl Cli {
                     Err(code) => Ok(code),
                 }
             }
-            Command::Validate(args) => match load(&args)? {
-                Ok(pipeline) => print(&format!("Configuration is valid.\n{}", pipeline.summary())),
+            Command::Validate(args) => match load(&args.config)? {
+                Ok(pipeline) => validate(&pipeline, args.offline),
                 Err(code) => Ok(code),
             },
+            Command::Init(args) => {
+                let pipeline = match args.config.map(|config| load(&ConfigArgs { config })).transpose()? {
+                    Some(Err(code)) => return Ok(code),
+                    Some(Ok(pipeline)) => Some(pipeline),
+                    None => None,
+                };
+                let needs = setup::needs(&args.store, pipeline.as_ref(), args.sink.as_deref())?;
+                complain(&needs.apply)?;
+                print(&needs.text)
+            }
             Command::Buffer(command) => {
                 let (config, task) = command.split();
                 self.log.start()?;
@@ -245,8 +290,28 @@ impl Cli {
                 let schema = FileSchema::of::<Builtin>();
                 print(&if args.reference { schema.reference() } else { schema.to_text() })
             }
+            Command::Redact(args) => {
+                let pipeline = match &args.config {
+                    Some(config) => match load(&ConfigArgs { config: config.clone() })? {
+                        Ok(pipeline) => Some(pipeline),
+                        Err(code) => return Ok(code),
+                    },
+                    None => None,
+                };
+                let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+                redact_filter::redact(&args, pipeline.as_ref(), input, output, std::io::stderr().lock())
+            }
+            Command::Pseudonym(args) => redact_filter::pseudonyms(&args, std::io::stdin().lock(), std::io::stdout().lock()),
         }
     }
+}
+
+fn validate(pipeline: &Pipeline<Builtin>, offline: bool) -> anyhow::Result<ExitCode> {
+    print(&format!("Configuration is valid.\n{}", pipeline.summary()))?;
+    let seen = if offline { setup::Seen::default() } else { setup::look(pipeline)? };
+    complain(&seen.wrong)?;
+    print(&seen.fine)?;
+    Ok(if seen.faulty { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 impl LogArgs {

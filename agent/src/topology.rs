@@ -24,7 +24,8 @@ use skidder_sinks::{SinkConfig, SinkContext, SinkParts};
 use crate::buffer_cmd;
 use crate::config::{Builtin, Kind, Named, NodeId, OnReject, Pipeline, SinkCommon};
 use crate::memory::{self, Share};
-use crate::sources::{Claims, SourceContext};
+use crate::metadata::{KubernetesConfig, Metadata};
+use crate::sources::{Claims, SourceConfig, SourceContext};
 use crate::state::{State, random_bytes};
 
 /// Called when the reader of the standard output has gone.
@@ -42,6 +43,8 @@ pub struct Topology {
     pub queues: Vec<Arc<Queue>>,
     /// All counts.
     pub stats: Arc<Stats>,
+    /// What is known of the pods of this node, where that is asked for.
+    pub metadata: Option<Arc<Metadata>>,
 }
 
 /// Builds everything and recovers what the buffers hold. Has to run inside the tokio runtime of the deliveries.
@@ -80,10 +83,13 @@ pub fn build(
         });
         queues.push(queue);
     }
-    let around = Around { state, once, clock: &clock, control: &control, stats: &stats, new_sinks };
+    let reads_pods = pipeline.sources.iter().any(|named| matches!(named.config, SourceConfig::KubernetesLogs(_)));
+    let kubernetes = KubernetesConfig { kube_config_file: config_file(pipeline), ..pipeline.global.kubernetes.clone() };
+    let metadata = if reads_pods { Metadata::start(&kubernetes, state.dir(), clock.clone())? } else { None };
+    let around = Around { state, once, clock: &clock, control: &control, stats: &stats, new_sinks, metadata: metadata.clone() };
     let feeds = feeds(pipeline, &queues, &around)?;
     let worker = Worker::new(feeds, outlets, clock, stats.clone(), control.clone());
-    Ok(Topology { worker, control, deliveries, queues, stats })
+    Ok(Topology { worker, control, deliveries, queues, stats, metadata })
 }
 
 /// The sinks with what each may hold in memory.
@@ -109,6 +115,10 @@ fn dead_letters(common: &SinkCommon, name: &str, state: &State, stats: &Arc<Sink
         OnReject::DeadLetter => Box::new(DeadLetterFile::new(state.dir(), name, common.dead_letters.max_size.0, stats.clone())),
         OnReject::Drop => Box::new(Discard(stats.clone())),
     }
+}
+
+fn config_file(pipeline: &Pipeline<Builtin>) -> Option<PathBuf> {
+    pipeline.global.kubernetes.kube_config_file.as_ref().map(|path| pipeline.base_dir.join(path))
 }
 
 fn new_stats(pipeline: &Pipeline<Builtin>) -> Stats {
@@ -180,6 +190,7 @@ fn sink_context(pipeline: &Pipeline<Builtin>, state: &State, name: &str, on_outp
         stdout_is_terminal: std::io::stdout().is_terminal(),
         stderr_is_terminal: std::io::stderr().is_terminal(),
         output_closed: Some(on_output_closed.clone()),
+        clock: None,
     }
 }
 
@@ -191,6 +202,7 @@ struct Around<'a> {
     control: &'a Arc<Control>,
     stats: &'a Stats,
     new_sinks: SinkSet,
+    metadata: Option<Arc<Metadata>>,
 }
 
 fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_>) -> anyhow::Result<Vec<Feed>> {
@@ -211,6 +223,7 @@ fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_
             stats,
             clock: around.clock.clone(),
             // One for all, so that a source that is renamed goes on where it stood.
+            metadata: around.metadata.clone(),
             state_dir: around.state.dir().join("sources"),
             epoch: around.state.epoch(),
             once: around.once,

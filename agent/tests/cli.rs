@@ -96,3 +96,38 @@ fn an_address_that_is_none_is_shown_where_it_stands() {
     let stderr = text(&output.stderr);
     assert!(stderr.contains("pipeline.toml:2:11") && stderr.contains("127.0.0.1:8686"), "{stderr}");
 }
+
+#[test]
+fn init_prints_what_a_store_needs_and_says_how_to_use_it_elsewhere() {
+    let output = skidder(&["init", "elasticsearch"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let template: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(template["index_patterns"], serde_json::json!(["logs-generic-default"]));
+    assert!(text(&output.stderr).contains("skidder init elasticsearch | curl"), "{}", text(&output.stderr));
+
+    let dir = tempfile::tempdir().unwrap();
+    let sink = |name: &str| {
+        format!("[sinks.{name}]\ntype = 'elasticsearch'\ninputs = ['app']\nendpoints = ['http://127.0.0.1:1']\nindex = '{name}-%Y'\n")
+    };
+    let path = file(&dir, &["data_dir = 'state'\n[sources.app]\ntype = 'stdin'\n", &*sink("a"), &*sink("b")].concat());
+    let output = skidder(&["init", "elasticsearch", "-c", &path, "--sink", "b"]);
+    let template: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(template["index_patterns"], serde_json::json!(["b-*"]));
+    let which = skidder(&["init", "elasticsearch", "-c", &path]);
+    assert!(which.status.code() == Some(1) && text(&which.stderr).contains("--sink NAME"), "{}", text(&which.stderr));
+    assert_eq!(skidder(&["init", "teapot"]).status.code(), Some(2));
+}
+
+#[test]
+fn validate_says_that_a_store_is_not_there_unless_told_to_stay_off_the_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = "[sinks.es]\ntype = 'elasticsearch'\ninputs = ['app']\nendpoints = ['http://u:secret@127.0.0.1:1']\n";
+    let path = file(&dir, &["data_dir = 'state'\n[sources.app]\ntype = 'stdin'\n", sink].concat());
+    let output = skidder(&["validate", "-c", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = text(&output.stderr);
+    assert!(stderr.starts_with("error: sink `es`: the store cannot be reached: no connection"), "{stderr}");
+    assert!(text(&output.stdout).starts_with("Configuration is valid.\n") && !stderr.contains("secret"), "{stderr}");
+    let output = skidder(&["validate", "--offline", "-c", &path]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+}

@@ -18,13 +18,15 @@ pub enum Compression {
     Gzip,
     /// Zstandard (RFC 8878), level 1.
     Zstd,
+    /// Snappy's block format (google/snappy, `format_description.txt`), for stores that take nothing else: not to be chosen.
+    #[serde(skip)]
+    Snappy,
 }
 
 /// When a sink's bodies are frozen and sent.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// As soon as all bodies together hold this many bytes before compression: so one does at most, and however many
-    /// destinations there are, the memory is that of one.
+    /// As soon as one body holds this many bytes before compression.
     pub max_bytes: usize,
     /// As soon as all bodies together hold this many records.
     pub max_records: u32,
@@ -46,6 +48,10 @@ pub struct Bodies {
 }
 
 impl Bodies {
+    /// All bodies together hold at most so many times what one may, so that the number of destinations does not decide how much
+    /// memory they take.
+    const ALL_BODIES: u64 = 8;
+
     /// No open bodies.
     pub fn new(compression: Compression, limits: BodyLimits) -> Bodies {
         Bodies { compression, limits, open: Vec::new(), records: 0, opened_at: None, now: Nanos(0) }
@@ -84,13 +90,19 @@ impl Bodies {
     pub fn is_due(&self, now: Nanos) -> bool {
         self.records >= self.limits.max_records
             || self.open.len() >= self.limits.max_open
-            || self.open.iter().map(|body| body.raw_bytes).sum::<u64>() >= self.limits.max_bytes as u64
+            || self.open.iter().any(|body| body.raw_bytes >= self.limits.max_bytes as u64)
+            || self.open.iter().map(|body| body.raw_bytes).sum::<u64>() >= Self::ALL_BODIES * self.limits.max_bytes as u64
             || self.due_at().is_some_and(|at| at <= now)
     }
 
     /// When the oldest record has lingered long enough; `None` where nothing is open.
     pub fn due_at(&self) -> Option<Nanos> {
         self.opened_at.map(|at| at.after(self.limits.linger))
+    }
+
+    /// Whether a body for `destination` is open: a format with a head writes it where none is.
+    pub fn is_open(&self, destination: &str) -> bool {
+        self.open.iter().any(|body| *body.destination == *destination)
     }
 
     /// Whether nothing is open.
@@ -126,6 +138,60 @@ enum Writer {
     None(Vec<u8>),
     Gzip(flate2::write::GzEncoder<Vec<u8>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
+    Snappy(Box<SnappyWriter>),
+}
+
+/// Writes Snappy's block format piece by piece. A block is the length of the whole as a varint and then elements, of which none
+/// refers back further than 64 KiB; pieces that were compressed each for itself are one block when their lengths are taken off
+/// and the sum put before them.
+struct SnappyWriter {
+    encoder: snap::raw::Encoder,
+    /// Elements, without the length.
+    out: Vec<u8>,
+    scratch: Vec<u8>,
+    raw_bytes: u64,
+}
+
+impl SnappyWriter {
+    /// Pieces are compressed in parts of this size: what the format's own window is, and a bound on scratch.
+    const PIECE_BYTES: usize = 64 << 10;
+
+    fn new() -> SnappyWriter {
+        SnappyWriter { encoder: snap::raw::Encoder::new(), out: Vec::new(), scratch: Vec::new(), raw_bytes: 0 }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), snap::Error> {
+        for piece in bytes.chunks(SnappyWriter::PIECE_BYTES) {
+            self.scratch.resize(snap::raw::max_compress_len(piece.len()), 0);
+            let len = self.encoder.compress(piece, &mut self.scratch)?;
+            // A varint ends with the first byte below 128.
+            let start = self.scratch.iter().position(|byte| *byte < 0x80).map_or(0, |last| last + 1);
+            self.out.extend_from_slice(&self.scratch[start..len]);
+            self.raw_bytes += piece.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Vec<u8> {
+        let mut block = Vec::with_capacity(self.out.len() + 5);
+        let mut len = self.raw_bytes;
+        while len >= 0x80 {
+            block.push(len as u8 | 0x80);
+            len >>= 7;
+        }
+        block.push(len as u8);
+        block.extend_from_slice(&self.out);
+        block
+    }
+}
+
+/// Snappy allocates what the block says it holds: so that is looked at first.
+fn decompress_snappy(body: &[u8], raw_bytes: u64) -> std::io::Result<Vec<u8>> {
+    let len = snap::raw::decompress_len(body).map_err(std::io::Error::other)?;
+    if len as u64 != raw_bytes {
+        return Ok(Vec::new());
+    }
+    snap::raw::Decoder::new().decompress_vec(body).map_err(std::io::Error::other)
 }
 
 impl Body {
@@ -162,6 +228,10 @@ pub fn decompress(compression: Compression, body: &[u8], raw_bytes: u64) -> std:
         Compression::None => body.take(limit).read_to_end(&mut raw)?,
         Compression::Gzip => flate2::read::MultiGzDecoder::new(body).take(limit).read_to_end(&mut raw)?,
         Compression::Zstd => zstd::stream::read::Decoder::with_buffer(body)?.take(limit).read_to_end(&mut raw)?,
+        Compression::Snappy => {
+            raw = decompress_snappy(body, raw_bytes)?;
+            raw.len()
+        }
     };
     if raw.len() as u64 != raw_bytes {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "a body does not have the length that its frame says"));
@@ -179,6 +249,7 @@ impl Writer {
             // Level 1: level 3 costs half as much again for a few percent fewer bytes, level 6 four times as much.
             Compression::Gzip => Writer::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1))),
             Compression::Zstd => Writer::Zstd(zstd::stream::write::Encoder::new(Vec::new(), 1).expect(INTO_MEMORY)),
+            Compression::Snappy => Writer::Snappy(Box::new(SnappyWriter::new())),
         }
     }
 
@@ -187,6 +258,7 @@ impl Writer {
             Writer::None(out) => out.extend_from_slice(bytes),
             Writer::Gzip(out) => out.write_all(bytes).expect(INTO_MEMORY),
             Writer::Zstd(out) => out.write_all(bytes).expect(INTO_MEMORY),
+            Writer::Snappy(out) => out.write(bytes).expect(INTO_MEMORY),
         }
     }
 
@@ -195,6 +267,7 @@ impl Writer {
             Writer::None(out) => (Compression::None, out),
             Writer::Gzip(out) => (Compression::Gzip, out.finish().expect(INTO_MEMORY)),
             Writer::Zstd(out) => (Compression::Zstd, out.finish().expect(INTO_MEMORY)),
+            Writer::Snappy(out) => (Compression::Snappy, out.finish()),
         }
     }
 }
@@ -207,7 +280,7 @@ mod tests {
     #[test]
     fn decompress_gives_back_what_compress_took() {
         let body = b"{\"message\":\"a\"}\n".repeat(1000);
-        for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Snappy] {
             let small = compress(compression, &body);
             assert_eq!(decompress(compression, &small, body.len() as u64).unwrap(), body);
             assert!(decompress(compression, &small, body.len() as u64 - 1).is_err(), "{compression:?}: longer than said");
@@ -215,5 +288,23 @@ mod tests {
         }
         assert!(decompress(Compression::Gzip, b"no gzip", 7).is_err());
         assert!(decompress(Compression::Zstd, b"no zstd", 7).is_err());
+        assert!(decompress(Compression::Snappy, b"\x07no snap", 7).is_err());
+        // A block that says it holds 4 GiB.
+        assert!(decompress(Compression::Snappy, b"\xff\xff\xff\xff\x0f\0a", 7).is_err());
+    }
+
+    #[test]
+    fn snappy_in_pieces_is_one_block() {
+        let mut writer = Writer::new(Compression::Snappy);
+        let mut all = Vec::new();
+        for (i, len) in [1, 0, 5, 127, 128, 70_000, 65_536, 200_001].into_iter().enumerate() {
+            let piece: Vec<u8> = (0..len).map(|at| (at % (i + 3)) as u8).collect();
+            writer.write(&piece);
+            all.extend_from_slice(&piece);
+        }
+        let (_, block) = writer.finish();
+        assert!(block.len() < all.len() / 4);
+        assert_eq!(snap::raw::Decoder::new().decompress_vec(&block).unwrap(), all);
+        assert_eq!(compress(Compression::Snappy, b""), [0]);
     }
 }

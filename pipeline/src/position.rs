@@ -105,6 +105,10 @@ impl RangeSet {
                 (new.end, new.marker) = (old.end, old.marker);
             }
         }
+        if self.0.is_empty() {
+            // There are thousands of sets, and most never have a second stretch.
+            self.0 = Vec::with_capacity(1);
+        }
         self.0.splice(from..to, [new]);
     }
 

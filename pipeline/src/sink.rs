@@ -18,6 +18,12 @@ pub trait Sink: Send + Sync {
     /// What the store's answer means for the frame.
     fn judge(&self, frame: &Frame, response: &Response) -> Verdict;
 
+    /// How many records the store has taken so far and keeps apart, since they did not fit (Elasticsearch's failure store): for the
+    /// metrics.
+    fn diverted(&self) -> u64 {
+        0
+    }
+
     /// A body of the records of `body` (uncompressed) that `records` lists, counted from 0 and in order.
     fn cut(&self, body: &[u8], records: &[u32]) -> Vec<u8>;
 

@@ -92,6 +92,8 @@ pub struct SinkStats {
     pub delivered: Counter,
     /// Records that the store had already (a repeat it recognised); among the delivered.
     pub duplicates: Counter,
+    /// Records that the store took and keeps apart, since they did not fit; among the delivered.
+    pub diverted: Counter,
     /// Records that the store refused for good: in the dead letters, or among the discarded.
     pub rejected: Counter,
     /// Refused records that were thrown away, as `on_reject = "drop"` asks; among the rejected.

@@ -117,6 +117,24 @@ impl Destination {
         out
     }
 
+    /// What every destination matches, with `*` for fields and dates.
+    pub fn pattern(&self) -> String {
+        let mut out = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(template) => template.render_confined(|_| None, |_, out| out.push('*'), &mut out),
+                Part::Year | Part::Month | Part::Day => out.push('*'),
+            }
+        }
+        // A date is one `*`, whatever stands between its parts.
+        for (long, short) in [("*.*.*", "*"), ("*-*-*", "*"), ("**", "*")] {
+            if self.dated || long == "**" {
+                out = out.replace(long, short);
+            }
+        }
+        out
+    }
+
     /// The number of fields and the number of bytes that are none.
     pub fn fields_and_literal_bytes(&self) -> (usize, usize) {
         let mut fields = 0;

@@ -3,10 +3,13 @@
 mod clients;
 mod endpoints;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::{Method, Version};
+use http_body_util::BodyExt;
 use reqwest::Url;
 use skidder_pipeline::body::Compression;
 use skidder_pipeline::frame::Frame;
@@ -15,8 +18,8 @@ use skidder_pipeline::sink::{Response, Sending, Transport, TransportError};
 use tokio::time::Instant;
 
 use crate::SinkContext;
-use crate::common::{Auth, AuthConfig, Secret, TlsConfig};
-use clients::Clients;
+use crate::common::{Auth, AuthConfig, Kept, Secret, TlsConfig};
+use clients::{Clients, Way};
 use endpoints::Endpoints;
 
 /// What of an answer is read; the rest is left and the connection closed. A store's answer to a request of `batch.max_bytes`
@@ -27,11 +30,11 @@ pub const MAX_RESPONSE_BYTES: usize = 8 << 20;
 /// left for the next one soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a sink's request for a frame is, beside body and credentials. The method is POST.
+/// What a request is, beside method, body and credentials.
 pub struct HttpRequest {
     /// Path and query, below the endpoint's own path: `/index/_bulk?pretty=false`.
     pub path_and_query: String,
-    /// Headers; `Content-Encoding` is set from the frame.
+    /// Headers; `Content-Encoding` is set from the body's compression.
     pub headers: HeaderMap,
 }
 
@@ -47,20 +50,35 @@ pub struct HttpOptions<'a> {
     pub context: &'a SinkContext,
 }
 
-/// Sends each frame as the body of one POST. The status of a [`Response`] is HTTP's.
-pub struct HttpTransport<F> {
+/// Endpoints with the way to them and the credentials for them: for a transport, and for a look at the store.
+pub struct HttpClient {
     clients: Clients,
     endpoints: Endpoints,
     auth: Option<Auth>,
-    request: F,
 }
 
-impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> HttpTransport<F> {
-    /// A transport to `options.endpoints`; `request` gives path and headers for a frame. What is wrong is added to
-    /// `problems`, with paths below the sink's table.
-    pub fn new(options: &HttpOptions<'_>, request: F, problems: &mut Vec<Problem>) -> Option<HttpTransport<F>> {
+/// An answer with what of it a [`Response`] leaves out.
+pub struct Answer {
+    /// What the delivery needs.
+    pub response: Response,
+    /// All headers, and trailers.
+    pub headers: HeaderMap,
+}
+
+impl HttpClient {
+    /// A client for `options.endpoints`. What is wrong is added to `problems`, with paths below the sink's table.
+    pub fn new(options: &HttpOptions<'_>, problems: &mut Vec<Problem>) -> Option<HttpClient> {
+        HttpClient::over(options, Version::HTTP_11, problems)
+    }
+
+    /// The same over HTTP/2 alone, as gRPC wants it: without an upgrade where there is no TLS.
+    pub fn over_http2(options: &HttpOptions<'_>, problems: &mut Vec<Problem>) -> Option<HttpClient> {
+        HttpClient::over(options, Version::HTTP_2, problems)
+    }
+
+    fn over(options: &HttpOptions<'_>, version: Version, problems: &mut Vec<Problem>) -> Option<HttpClient> {
         let before = problems.len();
-        let mut auth = options.auth.and_then(|auth| auth.resolve(problems));
+        let mut auth = options.auth.and_then(|auth| auth.resolve(options.context, problems));
         let mut urls = Vec::new();
         if options.endpoints.is_empty() {
             problems.push(Problem::at("endpoints", "at least one is needed").help("write `endpoints = [\"https://host:port\"]`"));
@@ -85,37 +103,91 @@ impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> HttpTransport<F> {
             problems.push(problem.help("use `https://`, or `auth.allow_plain_http = true` where the network is yours alone"));
         }
         let plain = urls.iter().all(|url| url.scheme() == "http");
-        let clients = Clients::new(options.tls, options.context, plain, problems)?;
-        (problems.len() == before).then(|| HttpTransport { clients, endpoints: Endpoints::new(urls), auth, request })
+        let clients = Clients::new(options.tls, options.context, Way { plain, version }, problems)?;
+        (problems.len() == before).then(|| HttpClient { clients, endpoints: Endpoints::new(urls), auth })
     }
 
-    async fn post(&self, frame: &Frame) -> Result<Response, TransportError> {
+    /// Makes one request, at the endpoint whose turn it is, with a body compressed as `compression` says.
+    ///
+    /// # Errors
+    /// Where there is no answer, or not the whole of one.
+    pub async fn send(
+        &self,
+        method: Method,
+        request: HttpRequest,
+        body: Bytes,
+        compression: Compression,
+    ) -> Result<Answer, TransportError> {
         let attempt = self.endpoints.next(Instant::now());
-        let result = self.post_to(&attempt.endpoint.url, frame).await;
-        let works = result.as_ref().is_ok_and(|response| !matches!(response.status, 502..=504));
+        let result = self.send_to(&attempt.endpoint.url, method, request, body, compression).await;
+        let works = result.as_ref().is_ok_and(|answer| !matches!(answer.response.status, 502..=504));
         attempt.end(works, Instant::now());
         result
     }
 
-    async fn post_to(&self, endpoint: &str, frame: &Frame) -> Result<Response, TransportError> {
-        let HttpRequest { path_and_query, mut headers } = (self.request)(frame);
-        match frame.header().compression {
-            Compression::None => {}
+    async fn send_to(
+        &self,
+        endpoint: &str,
+        method: Method,
+        request: HttpRequest,
+        body: Bytes,
+        compression: Compression,
+    ) -> Result<Answer, TransportError> {
+        let HttpRequest { path_and_query, mut headers } = request;
+        match compression {
+            // Where Snappy is all that a store takes, the content type says so.
+            Compression::None | Compression::Snappy => {}
             Compression::Gzip => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"))),
             Compression::Zstd => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"))),
         }
-        let mut request = self.clients.current().post(format!("{endpoint}{path_and_query}")).headers(headers).body(frame.body().clone());
+        let url = format!("{endpoint}{path_and_query}");
+        if let Some(Auth::Aws(aws)) = &self.auth {
+            aws.sign(method.as_str(), &url, &mut headers, &body, std::time::SystemTime::now())?;
+        }
+        let mut request = self.clients.current().request(method, url).headers(headers).body(body);
         request = match &self.auth {
-            None => request,
-            Some(Auth::Basic { user, password }) => request.basic_auth(user, Some(password.reveal())),
-            Some(Auth::Bearer(token)) => request.bearer_auth(token.reveal()),
-            Some(Auth::ApiKey(token)) => request.header(http::header::AUTHORIZATION, api_key(token)?),
+            None | Some(Auth::Aws(_)) => request,
+            Some(Auth::Basic { user, password }) => request.basic_auth(user, Some(password.secret()?.reveal())),
+            Some(Auth::Bearer(token)) => request.bearer_auth(token.secret()?.reveal()),
+            Some(Auth::ApiKey(token)) => request.header(http::header::AUTHORIZATION, api_key(&token.secret()?)?),
         };
-        let response = request.send().await.map_err(|e| failed(&e))?;
+        let mut response = request.send().await.map_err(|e| failed(&e))?;
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
-        let body = read(response).await.map_err(|e| failed(&e))?;
-        Ok(Response { status, retry_after, body, note: None })
+        let mut headers = std::mem::take(response.headers_mut());
+        let body = read(response, &mut headers).await.map_err(|e| failed(&e))?;
+        Ok(Answer { response: Response { status, retry_after, body, note: None }, headers })
+    }
+}
+
+/// Sends each frame as the body of one POST. The status of a [`Response`] is HTTP's.
+pub struct HttpTransport<F> {
+    client: Arc<HttpClient>,
+    request: F,
+    body: fn(&Frame) -> Bytes,
+}
+
+impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> HttpTransport<F> {
+    /// A transport to `options.endpoints`; `request` gives path and headers for a frame. What is wrong is added to
+    /// `problems`, with paths below the sink's table.
+    pub fn new(options: &HttpOptions<'_>, request: F, problems: &mut Vec<Problem>) -> Option<HttpTransport<F>> {
+        let body = |frame: &Frame| frame.body().clone();
+        Some(HttpTransport { client: Arc::new(HttpClient::new(options, problems)?), request, body })
+    }
+
+    /// The same, with what `body` makes of a frame's body: for stores that want something around it.
+    pub fn with_body(self, body: fn(&Frame) -> Bytes) -> HttpTransport<F> {
+        HttpTransport { body, ..self }
+    }
+
+    /// The way to the endpoints, for requests that carry no frame.
+    pub fn client(&self) -> Arc<HttpClient> {
+        self.client.clone()
+    }
+
+    async fn post(&self, frame: &Frame) -> Result<Response, TransportError> {
+        let request = (self.request)(frame);
+        Ok(self.client.send(Method::POST, request, (self.body)(frame), frame.header().compression).await?.response)
     }
 }
 
@@ -137,7 +209,7 @@ fn endpoint(text: &str) -> Result<(Url, Option<Auth>), String> {
     }
     let auth = url.password().map(|password| {
         let decode = |text: &str| percent_decode(text);
-        Auth::Basic { user: decode(url.username()), password: Secret::from(decode(password)) }
+        Auth::Basic { user: decode(url.username()), password: Kept::Here(Secret::from(decode(password))) }
     });
     let stripped = url.set_username("").and_then(|()| url.set_password(None));
     stripped.map_err(|()| "not a URL with a host".to_owned())?;
@@ -167,9 +239,17 @@ fn api_key(token: &Secret) -> Result<HeaderValue, TransportError> {
     Ok(value)
 }
 
-async fn read(mut response: reqwest::Response) -> Result<Bytes, reqwest::Error> {
+async fn read(response: reqwest::Response, trailers: &mut HeaderMap) -> Result<Bytes, reqwest::Error> {
+    let mut parts = reqwest::Body::from(response);
     let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await? {
+    while let Some(frame) = parts.frame().await.transpose()? {
+        let chunk = match frame.into_data() {
+            Ok(chunk) => chunk,
+            Err(frame) => {
+                trailers.extend(frame.into_trailers().unwrap_or_default());
+                continue;
+            }
+        };
         let room = MAX_RESPONSE_BYTES - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if body.len() == MAX_RESPONSE_BYTES {

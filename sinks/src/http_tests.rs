@@ -92,7 +92,7 @@ async fn credentials_go_in_the_header_and_nowhere_else() {
         let transport = transport(&[format!("http://{endpoint_user}{address}")], auth).unwrap();
         transport.send(&frame("i", "b\n", 1)).await.unwrap();
         assert_eq!(seen.lock().unwrap()[0].0.headers["authorization"], expected);
-        assert!(!transport.endpoints.next(Instant::now()).endpoint.url.contains('@'));
+        assert!(!transport.client.endpoints.next(Instant::now()).endpoint.url.contains('@'));
     }
 }
 

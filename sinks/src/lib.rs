@@ -9,8 +9,13 @@ pub mod console;
 pub mod destination;
 pub mod elasticsearch;
 pub mod file;
+pub mod grpc;
 pub mod http;
+pub mod http_lines;
 pub mod lines;
+pub mod loki;
+pub mod otlp;
+pub mod setup;
 #[cfg(test)]
 mod testing;
 
@@ -19,6 +24,7 @@ use std::sync::Arc;
 
 use skidder_pipeline::body::{BodyLimits, Compression};
 use skidder_pipeline::delivery::Options;
+use skidder_pipeline::edge::{Clock, SystemClock};
 use skidder_pipeline::problem::Problem;
 use skidder_pipeline::sink::{Sink, Transport};
 
@@ -36,6 +42,12 @@ pub enum SinkConfig {
     Elasticsearch(Box<elasticsearch::ElasticsearchConfig>),
     /// Writes records as lines of JSON into files.
     File(file::FileConfig),
+    /// Sends records as lines of JSON to any endpoint that takes them.
+    Http(Box<http_lines::HttpLinesConfig>),
+    /// Sends records to Grafana Loki.
+    Loki(Box<loki::LokiConfig>),
+    /// Sends records to an OpenTelemetry Collector or any store that takes OTLP.
+    Otlp(Box<otlp::OtlpConfig>),
 }
 
 impl SinkConfig {
@@ -47,6 +59,9 @@ impl SinkConfig {
             SinkConfig::Console(config) => config.build(context),
             SinkConfig::Elasticsearch(config) => config.build(context),
             SinkConfig::File(config) => config.build(context),
+            SinkConfig::Http(config) => config.build(context),
+            SinkConfig::Loki(config) => config.build(context),
+            SinkConfig::Otlp(config) => config.build(context),
         }
     }
 }
@@ -67,9 +82,16 @@ pub struct SinkContext {
     pub stderr_is_terminal: bool,
     /// Called once when the reader of the standard output has gone (`skidder run | head`).
     pub output_closed: Option<Arc<dyn Fn() + Send + Sync>>,
+    /// The time, for stamping what has none; the machine's where it is not given.
+    pub clock: Option<Arc<dyn Clock>>,
 }
 
 impl SinkContext {
+    /// The time.
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.clock.clone().unwrap_or_else(|| Arc::new(SystemClock::new()))
+    }
+
     /// `path` from where relative paths start.
     fn resolve(&self, path: &Path) -> PathBuf {
         self.base_dir.as_ref().map_or_else(|| path.to_owned(), |base| base.join(path))

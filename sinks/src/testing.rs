@@ -1,8 +1,15 @@
 //! What tests of sinks have in common.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
 use skidder_pipeline::batch::Batch;
 use skidder_pipeline::body::{Bodies, BodyLimits, Compression};
 use skidder_pipeline::frame::{Frame, FrameScope, freeze};
@@ -49,4 +56,29 @@ pub fn encoded(mut encoder: Box<dyn Encode>, batch: &Batch) -> Vec<(String, Stri
 /// A frame of `records` records without a compression.
 pub fn frame(destination: &str, body: &str, records: u32) -> Frame {
     frames(|out| out.write(destination, body.as_bytes(), records)).remove(0)
+}
+
+/// A store of HTTP/1.1 on loopback that answers each request with the status and body that `answer` gives for its method, path
+/// and query, and body. Lives as long as the runtime.
+pub async fn store(answer: impl Fn(&str, &str, &[u8]) -> (u16, String) + Send + Sync + 'static) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = Arc::new(answer);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let answer = answer.clone();
+                async move {
+                    let (head, body) = request.into_parts();
+                    let body = body.collect().await?.to_bytes();
+                    let path = head.uri.path_and_query().map_or("", |path| path.as_str());
+                    let (status, text) = answer(head.method.as_str(), path, &body);
+                    Ok::<_, hyper::Error>(Response::builder().status(status).body(Full::new(Bytes::from(text))).unwrap())
+                }
+            });
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    url
 }

@@ -46,10 +46,9 @@ pub fn build(directory: &Path) -> Result<PathBuf, String> {
     let profile = if profile == "debug" { "dev" } else { profile };
     let target = directory.parent().ok_or("the test runs from an unknown place")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
+    let built = workspace::cargo_environment(&mut Command::new(cargo))
         .args(["build", "--quiet", "--locked", "--workspace", "--bin", "skidder", "--profile", profile, "--target-dir"])
         .arg(target)
-        .current_dir(workspace::root())
         .output()
         .map_err(|error| format!("cannot run cargo: {error}"))?;
     if built.status.success() {

@@ -8,13 +8,20 @@
 
 pub mod agent;
 pub mod chance;
+pub mod client;
+pub mod front;
 pub mod fuzz;
 pub mod generate;
+pub mod image;
+pub mod kube;
 pub mod kubelet;
 pub mod ledger;
 pub mod measure;
+pub mod mixed;
 pub mod records;
+pub mod servers;
 pub mod site;
 pub mod store;
+pub mod tools;
 pub mod torture;
 pub mod workspace;

@@ -30,6 +30,18 @@ pub fn files() -> io::Result<Vec<PathBuf>> {
     }
 }
 
+/// Lets a command that runs cargo run it in the root, as if nobody else's cargo ran us: what that puts into the environment (`CARGO_MANIFEST_DIR` above all)
+/// makes build scripts run anew, and with them everything that depends on their crates.
+pub fn cargo_environment(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"].iter().any(|part| text.starts_with(part)) {
+            command.env_remove(&name);
+        }
+    }
+    command.current_dir(root())
+}
+
 /// The directory that cargo builds into, as seen from the running program.
 pub fn target() -> PathBuf {
     let profile = profile_directory();

@@ -31,6 +31,8 @@ struct Check {
     /// The records are those of a store, which the test starts.
     #[serde(default)]
     store: bool,
+    /// The real server that it is for: such an example is run by that server's test.
+    server: Option<String>,
     /// The indices that the store must have.
     #[serde(default)]
     indices: Vec<String>,
@@ -52,7 +54,7 @@ fn every_example_does_what_its_readme_says() {
     folders.retain(|path| path.is_dir());
     folders.sort();
     let names: Vec<_> = folders.iter().map(|path| path.file_name().unwrap().to_string_lossy()).collect();
-    for name in ["docker", "elasticsearch", "local", "multiline"] {
+    for name in ["docker", "elasticsearch", "local", "loki", "multiline", "otlp"] {
         assert!(names.contains(&name.into()), "examples/{name} is missing");
     }
     let failed: Vec<String> = folders.iter().filter_map(|folder| run(folder).err()).collect();
@@ -61,6 +63,10 @@ fn every_example_does_what_its_readme_says() {
 
 fn run(folder: &Path) -> Result<(), String> {
     let example = Example::copy(folder)?;
+    if let Some(server) = &example.check.server {
+        let known = ["loki", "otelcol"].contains(&server.as_str());
+        return if known { Ok(()) } else { Err(format!("examples/{}: no test runs it with {server}", example.name)) };
+    }
     let store = Store::start(Keep::Documents).map_err(|error| error.to_string())?;
     // Twice: an example can be run again, and gives the same.
     for round in ["first", "second"] {

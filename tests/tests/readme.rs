@@ -61,6 +61,7 @@ fn problem(command: &str) -> Option<String> {
         ["skidder", arguments @ ..] => verb_of(Command::new(agent::binary().expect("skidder")), arguments),
         ["cargo", "xtask", arguments @ ..] => verb_of(Command::new(env!("CARGO_BIN_EXE_xtask")), arguments),
         ["cargo", ..] => None,
+        ["helm" | "kubectl", arguments @ ..] => missing_files(&without_settings(arguments)),
         [program, ..] if KNOWN.contains(program) => None,
         _ => Some("is no command that a reader surely has".to_owned()),
     }
@@ -72,6 +73,11 @@ fn verb_of(mut program: Command, arguments: &[&str]) -> Option<String> {
     let arguments = if verb.starts_with('-') { vec![verb] } else { vec![verb, "--help"] };
     let output = program.args(arguments).output().expect("the program runs");
     (!output.status.success() || output.stdout.is_empty()).then(|| format!("there is no `{verb}`"))
+}
+
+/// The arguments without those that set a value: `--set a=https://b`.
+fn without_settings<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
+    arguments.iter().copied().filter(|word| !word.contains('=')).collect()
 }
 
 /// The arguments that are paths, by their look, and lead nowhere.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use skidder_tests::agent::{Ended, until};
+use skidder_tests::agent::{Agent, Ended, until};
 use skidder_tests::generate::{Fleet, Log};
 use skidder_tests::ledger::Ledger;
 use skidder_tests::site::Site;
@@ -109,4 +109,27 @@ fn what_a_dead_store_did_not_take_is_kept_over_a_stop() {
     store.documents().iter().for_each(|document| ledger.enter(document));
     let faults = ledger.close();
     assert!(faults.is_none() && store.counts().repeats == 0, "{faults}; {:?}", store.counts());
+}
+
+/// A run with a time limit below that of a stop once took the first signal for the second.
+#[test]
+fn a_time_limit_is_no_signal() {
+    let store = Store::start(Keep::Documents).unwrap();
+    store.set_down(true);
+    let dead = format!(
+        "[sinks.store]\ntype = \"elasticsearch\"\ninputs = [\"parse\"]\nendpoints = [\"{}\"]\nmode = \"bulk\"\nindex = \"logs\"\n",
+        store.url()
+    );
+    let (fleet, site) = (Fleet::new(13, 1), site(&[FILE_SINK, &dead].concat()));
+    let written = fleet.write(&site.path("pods"), 1_000).unwrap();
+    let mut agent = Agent::start(site.root(), &["run", "--once", "--timeout", "15", "-c", "pipeline.toml"]).unwrap();
+    let in_file = || site.read("out/all.jsonl").iter().filter(|byte| **byte == b'\n').count() as u64;
+    until(|| (in_file() == written.total()).then_some(())).expect("the other sink gets everything");
+    agent.signal(Signal::TERM).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(agent.is_running(), "the first signal leaves the store the time that is left");
+    agent.signal(Signal::TERM).unwrap();
+    let ended = agent.wait(AT_ONCE).unwrap();
+    assert!(ended.stderr.contains("told to stop again"), "{ended}");
+    assert_eq!(ended.code(), Some(1), "not all was delivered: {ended}");
 }

@@ -72,11 +72,13 @@ impl Appended {
     }
 }
 
-/// Appends `more` and gives its place.
+/// Appends `more` and gives its place. A new line after it keeps it apart from what is appended next, so that `redact` can tell
+/// from all bytes of a batch what there is in this value.
 pub(crate) fn append(bytes: &mut Vec<u8>, more: &[u8]) -> Span {
     let start = bytes.len();
     bytes.extend_from_slice(more);
-    Span::new(start, bytes.len())
+    bytes.push(b'\n');
+    Span::new(start, start + more.len())
 }
 
 /// Keys of the top level to look for in all records of a batch at once.

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use skidder_pipeline::problem::Problem;
 use skidder_sinks::common::ByteSize;
 
+use crate::metadata::KubernetesConfig;
+
 /// The options at the top of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +27,9 @@ pub struct Global {
     /// The endpoint for probes and Prometheus.
     #[serde(default)]
     pub api: ApiConfig,
+    /// What the pods of this node are, for sources of the type `kubernetes_logs`.
+    #[serde(default)]
+    pub kubernetes: KubernetesConfig,
     /// Refuses a configuration in which records can reach a sink without passing a transform of the type `redact`. Without
     /// it, that is a warning where the file has such a transform at all.
     #[serde(default)]
@@ -61,6 +66,7 @@ impl Global {
             let problem = Problem::at("api.address", format!("`{}` is no IP address with a port", self.api.address));
             problems.push(problem.help("write `address = \"127.0.0.1:8686\"`, or `[::1]:8686` for IPv6"));
         }
+        problems.extend(self.kubernetes.check().into_iter().map(|problem| below("kubernetes", problem)));
         problems
     }
 }
@@ -70,4 +76,10 @@ impl ApiConfig {
     pub fn socket_address(&self) -> Option<SocketAddr> {
         self.address.parse().ok()
     }
+}
+
+/// A problem of a table, as seen from around it.
+fn below(table: &str, mut problem: Problem) -> Problem {
+    problem.path.insert(0, table.to_owned());
+    problem
 }

@@ -13,6 +13,8 @@ use prometheus_client::registry::Registry;
 use skidder_pipeline::edge::{Clock, Nanos};
 use skidder_pipeline::stats::{SinkStats, SourceStats, Stats};
 
+use crate::metadata::counts as metadata;
+
 /// The type of [`Counts::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -36,13 +38,21 @@ struct Inner {
     components: Vec<Component>,
     clock: Arc<dyn Clock>,
     started: Nanos,
+    metadata: Option<Arc<metadata::Counts>>,
 }
 
 impl Counts {
     /// The counts in `stats` of `components`; the agent's age counts from now.
     pub fn new(stats: Arc<Stats>, components: Vec<Component>, clock: Arc<dyn Clock>) -> Counts {
         let started = clock.now();
-        Counts(Arc::new(Inner { stats, components, clock, started }))
+        Counts(Arc::new(Inner { stats, components, clock, started, metadata: None }))
+    }
+
+    /// The same with what the asking for metadata of pods counts, where anything is asked.
+    pub fn with_metadata(self, counts: Option<Arc<metadata::Counts>>) -> Counts {
+        let Inner { stats, components, clock, started, .. } = &*self.0;
+        let (stats, components, clock) = (stats.clone(), components.clone(), clock.clone());
+        Counts(Arc::new(Inner { stats, components, clock, started: *started, metadata: counts }))
     }
 
     /// All of them as they are now.
@@ -119,6 +129,8 @@ const SINK_METRICS: &[Metric<SinkStats>] = &[
         |s, _| s.failures.get() as f64),
     metric!(Counter "sink_retries" "Sends that were tried again"; |s, _| s.retries.get() as f64),
     metric!(Counter "sink_duplicate_events" "Records that the store had already and recognised; among those it has"; |s, _| s.duplicates.get() as f64),
+    metric!(Counter "sink_diverted_events" "Records that the store took and keeps apart since they did not fit (failure store); among those it has";
+        |s, _| s.diverted.get() as f64),
     metric!(Counter "sink_rejected_events" "Records that the store refused for good"; |s, _| s.rejected.get() as f64),
     metric!(Counter "dead_letters_discarded_events" "Dead letters removed because there was no room for them"; |s, _| s.discarded_letters.get() as f64),
     metric!(Gauge "dead_letters_size_bytes" "Bytes of dead letters on disk"; |s, _| s.dead_letter_bytes.get() as f64),
@@ -135,6 +147,25 @@ const SINK_METRICS: &[Metric<SinkStats>] = &[
     metric!(Counter "buffer_torn_bytes" "Bytes cut from torn ends of the buffer, which are read from their sources again"; |s, _| s.torn_bytes.get() as f64),
 ];
 
+const METADATA_METRICS: &[Metric<metadata::Counts>] = &[
+    metric!(Gauge "kubernetes_connected" "Whether the watch of this node's pods stands (1)"; |m, _| m.connected.get() as f64),
+    metric!(Gauge "kubernetes_pods" "Pods whose metadata is known"; |m, _| m.pods.get() as f64),
+    metric!(Gauge "kubernetes_silence_seconds" "How long ago Kubernetes last told anything of pods"; |m, now| silence(m, now)),
+    metric!(Counter "kubernetes_pod_lists" "Lists of this node's pods that were asked for"; |m, _| m.lists.get() as f64),
+    metric!(Counter "kubernetes_watches" "Watches of this node's pods that were begun"; |m, _| m.watches.get() as f64),
+    metric!(Counter "kubernetes_watch_expired" "Watches that could not go on where the last one was"; |m, _| m.expired.get() as f64),
+    metric!(Counter "kubernetes_watch_events" "Changes of pods that watches told"; |m, _| m.events.get() as f64),
+    metric!(Counter "kubernetes_failed_requests" "Requests to Kubernetes that failed"; |m, _| m.failures.get() as f64),
+    metric!(Counter "kubernetes_partial_events" "Records sent on without all of the metadata that they should have"; |m, _| m.partial_records.get() as f64),
+];
+
+fn silence(counts: &metadata::Counts, now: Nanos) -> f64 {
+    match counts.last_answer.get() {
+        0 => 0.0,
+        last => now.since(Nanos(last)).as_secs_f64(),
+    }
+}
+
 fn lag(sink: &SinkStats, now: Nanos) -> f64 {
     match sink.oldest_waiting.get() {
         0 => 0.0,
@@ -144,7 +175,7 @@ fn lag(sink: &SinkStats, now: Nanos) -> f64 {
 
 impl Collector for Counts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Inner { stats, components, clock, started } = &*self.0;
+        let Inner { stats, components, clock, started, metadata } = &*self.0;
         let now = clock.now();
         let of_kind = |kind| components.iter().filter(move |component| component.kind == kind);
         let sources: Vec<_> = of_kind("source").filter_map(|c| Some((c, &**stats.sources.get(&c.name)?))).collect();
@@ -160,6 +191,18 @@ impl Collector for Counts {
         single("uptime_seconds", "How long the agent has been running", Kind::Gauge, now.since(*started).as_secs_f64())?;
         if let Some(bytes) = resident_bytes() {
             single("process_resident_memory_bytes", "Memory that the process has in use", Kind::Gauge, bytes as f64)?;
+        }
+        if let Some(counts) = metadata {
+            for metric in METADATA_METRICS {
+                single(metric.name, metric.help, metric.kind, (metric.read)(counts, now))?;
+            }
+        }
+        if let Some(counts) = metadata {
+            let help = "Bytes known to be in the logs of a namespace and not read yet";
+            let mut unread = encoder.encode_descriptor("kubernetes_unread_bytes", help, None, MetricType::Gauge)?;
+            for (namespace, bytes) in counts.unread_bytes.by_namespace() {
+                unread.encode_family(&[("namespace", &*namespace)])?.encode_gauge(&(bytes as f64))?;
+            }
         }
         let mut redactions = encoder.encode_descriptor("redactions", "Values taken out, by rule", None, MetricType::Counter)?;
         for (rule, count) in report.redactions() {

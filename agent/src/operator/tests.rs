@@ -16,7 +16,7 @@ fn view() -> View {
     es.oldest_waiting.set(1);
     let component = |name: &str, kind, type_name: &str| Component { name: name.to_owned(), kind, type_name: type_name.to_owned() };
     let components = vec![component("pods", "source", "kubernetes_logs"), component("es", "sink", "elasticsearch")];
-    View { counts: Counts::new(stats, components, Arc::new(SystemClock::new())), life: Arc::default() }
+    View { counts: Counts::new(stats, components, Arc::new(SystemClock::new())).with_metadata(Some(Arc::default())), life: Arc::default() }
 }
 
 /// The server in a thread of its own, until the test's process ends.

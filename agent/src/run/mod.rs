@@ -70,7 +70,7 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
     let output_closed = Arc::new(Notify::new());
     let on_output_closed = output_closed.clone();
     let on_output_closed: OnOutputClosed = Arc::new(move || on_output_closed.notify_one());
-    let Topology { worker, control, deliveries, queues, stats } =
+    let Topology { worker, control, deliveries, queues, stats, metadata } =
         topology::build(pipeline, state, options.once, clock.clone(), &on_output_closed)?;
     let (drain, drain_signal) = delivery::control();
     let mut delivering = JoinSet::new();
@@ -81,10 +81,24 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
     let (worker, mut worker_end) = start(worker)?;
     let life = Arc::new(operator::Life::default());
     if !options.once {
-        open_endpoint(pipeline, operator::View { counts: counts(pipeline, &stats, &clock), life: life.clone() }).await;
+        open_endpoint(
+            pipeline,
+            operator::View {
+                counts: counts(pipeline, &stats, &clock).with_metadata(metadata.as_ref().map(|metadata| metadata.counts())),
+                life: life.clone(),
+            },
+        )
+        .await;
     }
-    let mut end =
-        End { control, drain, clock: clock.clone(), worker_ended: false, deadline: options.timeout.map(|after| clock.now().after(after)) };
+    let mut end = End {
+        control,
+        drain,
+        clock: clock.clone(),
+        worker_ended: false,
+        stopping: false,
+        gave_up: false,
+        deadline: options.timeout.map(|after| clock.now().after(after)),
+    };
     let progress = Progress::new();
     let mut drained = true;
     tracing::info!(sources = pipeline.sources.len(), sinks = pipeline.sinks.len(), data_dir = %state.dir().display(), "started");
@@ -100,13 +114,14 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
                 life.stop();
                 end.signalled();
             }
-            () = output_closed.notified() => end.signalled(),
+            () = output_closed.notified() => end.stop("the output was closed"),
             () = end.timed_out() => end.give_up(),
             () = progress.tick() => progress.update(&stats),
         }
     }
     upkeep.into_iter().for_each(|upkeep| upkeep.abort());
     queues.iter().for_each(|queue| queue.sync(clock.now()));
+    metadata.iter().for_each(|metadata| metadata.save());
     progress.finish();
     // By now it has ended or was told to abandon; it looks at that between two chunks.
     if worker.join().is_err() {
@@ -149,6 +164,9 @@ struct End {
     drain: delivery::Control,
     clock: Arc<dyn Clock>,
     worker_ended: bool,
+    /// Whether a signal told to stop: the next one does not wait.
+    stopping: bool,
+    gave_up: bool,
     /// When what is not done is left as it is.
     deadline: Option<Nanos>,
 }
@@ -159,14 +177,25 @@ impl End {
         self.drain.drain(self.deadline);
     }
 
+    /// A first signal brings the run to its end in order, a second one at once.
     fn signalled(&mut self) {
-        let patient = self.clock.now().after(DRAIN_WAIT);
-        if self.deadline.is_some_and(|at| at <= patient) {
+        if std::mem::replace(&mut self.stopping, true) {
             tracing::warn!("told to stop again: leaving what is not delivered in the buffers");
             return self.give_up();
         }
-        tracing::info!(wait_secs = DRAIN_WAIT.as_secs(), "told to stop: no more reading; delivering what is in the buffers");
-        self.deadline = Some(patient);
+        self.stop("told to stop");
+    }
+
+    /// Brings the run to its end in order, within [`DRAIN_WAIT`] or what is left of the time that it was given.
+    fn stop(&mut self, why: &str) {
+        if self.gave_up {
+            return;
+        }
+        let patient = self.clock.now().after(DRAIN_WAIT);
+        let deadline = self.deadline.map_or(patient, |at| at.min(patient));
+        let wait_secs = deadline.since(self.clock.now()).as_secs();
+        tracing::info!(wait_secs, "{why}: no more reading; delivering what is in the buffers");
+        self.deadline = Some(deadline);
         self.control.stop();
         if self.worker_ended {
             self.drain.drain(self.deadline);
@@ -183,7 +212,7 @@ impl End {
     /// Leaves everything as it is now. What is not in a buffer is read again at the next start.
     fn give_up(&mut self) {
         self.control.abandon();
-        self.deadline = None;
+        (self.gave_up, self.deadline) = (true, None);
         self.drain.drain(Some(self.clock.now()));
     }
 }

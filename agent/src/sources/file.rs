@@ -20,7 +20,7 @@ use super::identity::{Facts, Registry};
 use super::multiline::MultilineConfig;
 use super::overlap::Reach;
 use super::tail::open::{Refusal, open_file};
-use super::tail::{Age, Discover, Entry, Listing, Origin, Place, Settings, Tailer};
+use super::tail::{Age, Discover, Entry, Listing, Origin, Place, Settings, Tailer, Watch};
 use super::{SourceContext, check_common, default_max_held_bytes, default_max_record_bytes, default_rescan_interval_ms};
 
 /// How deep below a glob's fixed part directories are entered.
@@ -124,7 +124,7 @@ impl FileConfig {
         let settings = Settings { from_end: self.read_from == ReadFrom::End, ..settings };
         let registry = Registry::shared(&context.state_dir, context.epoch)?;
         let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
-        let env = context.env(self.format, rules, Some(registry), describe);
+        let env = context.env(self.format, rules, Some(registry), Arc::new(describe));
         Ok(Tailer::new(env, Box::new(files), settings))
     }
 }
@@ -186,7 +186,7 @@ impl Files {
         })
     }
 
-    fn visit(&self, path: &Path, depth: usize, scan: &mut Scan, listing: &mut Listing) {
+    fn visit(&self, path: &Path, depth: usize, scan: &mut Scan, (watch, listing): (&mut Watch, &mut Listing)) {
         scan.looked_at += 1;
         if scan.looked_at > MAX_ENTRIES {
             return;
@@ -196,7 +196,7 @@ impl Files {
         let metadata = if is_link && self.follow_symlinks { fs::metadata(path).unwrap_or(metadata) } else { metadata };
         if metadata.is_dir() {
             if depth > 0 && !self.exclude.is_match(path) {
-                self.list(path, &metadata, depth - 1, scan, listing);
+                self.list(path, &metadata, depth - 1, scan, (watch, listing));
             } else if self.include.is_match(path) && !self.exclude.is_match(path) {
                 self.refuse(path, depth, listing);
             }
@@ -222,7 +222,7 @@ impl Files {
         }
     }
 
-    fn list(&self, dir: &Path, metadata: &Metadata, depth: usize, scan: &mut Scan, listing: &mut Listing) {
+    fn list(&self, dir: &Path, metadata: &Metadata, depth: usize, scan: &mut Scan, (watch, listing): (&mut Watch, &mut Listing)) {
         use std::os::unix::fs::MetadataExt;
         // Links may lead in circles.
         let this = (metadata.dev(), metadata.ino());
@@ -230,11 +230,11 @@ impl Files {
             return;
         }
         scan.above.push(this);
-        listing.dirs.push(or_here(dir).into());
+        watch.add(&or_here(dir).into());
         match fs::read_dir(or_here(dir)) {
             Ok(entries) => {
                 for entry in entries.flatten() {
-                    self.visit(&dir.join(entry.file_name()), depth, scan, listing);
+                    self.visit(&dir.join(entry.file_name()), depth, scan, (watch, listing));
                 }
             }
             Err(error) => listing.refused.push((dir.to_owned(), Refusal::Io(error))),
@@ -268,11 +268,11 @@ impl Discover for Files {
         Box::new(Files { walks, include, exclude, follow_symlinks: *follow_symlinks, units: HashSet::new() })
     }
 
-    fn scan(&mut self, _changed: Option<&HashSet<Arc<Path>>>, listing: &mut Listing) {
+    fn scan(&mut self, _changed: Option<&HashSet<Arc<Path>>>, watch: &mut Watch, listing: &mut Listing) {
         let mut entries: Vec<Entry> = Vec::new();
         for walk in &self.walks {
             let mut scan = Scan::default();
-            self.visit(&walk.base, walk.depth, &mut scan, listing);
+            self.visit(&walk.base, walk.depth, &mut scan, (watch, listing));
             if scan.looked_at > MAX_ENTRIES {
                 listing.refused.push((walk.base.clone(), Refusal::Unfit("more than 200,000 entries are below it; not all are looked at")));
             }
@@ -307,7 +307,7 @@ mod tests {
         let own = |list: &[&str]| list.iter().map(|s| s.to_string()).collect::<Vec<_>>();
         let mut files = Files::new(dir, &own(include), &own(exclude), true).unwrap();
         let mut listing = Listing::default();
-        files.scan(None, &mut listing);
+        files.scan(None, &mut Watch::new(), &mut listing);
         let names = listing.units.iter().map(|(unit, _)| unit.strip_prefix(dir).unwrap().to_string_lossy().into_owned());
         (names.collect(), listing.refused.len())
     }

@@ -10,6 +10,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +98,7 @@ impl Pending {
         if self.cut {
             return;
         }
+        let raw = if beyond > 0 { without_torn_end(raw) } else { raw };
         match (self.kind, kind) {
             (Kind::String, Kind::Text) => json::escape(raw, &mut self.text),
             (Kind::Text, Kind::String) => {
@@ -162,6 +164,18 @@ impl Pending {
     }
 }
 
+/// `text` without the character that its end goes through, if there is one.
+fn without_torn_end(text: &[u8]) -> &[u8] {
+    let Some(back) = text.iter().rev().take(4).position(|byte| byte & 0xc0 != 0x80) else { return text };
+    let needs = match text[text.len() - 1 - back] {
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => 1,
+    };
+    if needs > back + 1 { &text[..text.len() - 1 - back] } else { text }
+}
+
 /// The longest length up to `max_bytes` at which `text` can be cut without cutting a character or an escape in two. Text
 /// that is no UTF-8 there has no character to cut.
 pub(crate) fn cut_point(text: &[u8], kind: Kind, max_bytes: usize) -> usize {
@@ -204,9 +218,13 @@ impl Joiner {
     }
 }
 
-/// The pending records of one stream of files.
+/// The pending records of one stream of files. Most have none, and cost a word.
 #[derive(Debug, Default)]
-pub(crate) struct Joiner {
+pub(crate) struct Joiner(Option<Box<Open>>);
+
+/// Records of one stream that are not given out.
+#[derive(Debug)]
+pub(crate) struct Open {
     /// Records of partial lines, by output.
     pub partial: [Option<Box<Pending>>; OUTPUTS],
     /// Records of several lines, by output.
@@ -214,6 +232,31 @@ pub(crate) struct Joiner {
     /// Records that are complete, or given up, and must go out in a chunk of their own: of another file than the one
     /// being read, or for other sinks.
     pub ready: VecDeque<Pending>,
+}
+
+impl Open {
+    const NOTHING: Open = Open { partial: [const { None }; OUTPUTS], lines: [const { None }; OUTPUTS], ready: VecDeque::new() };
+}
+
+impl Default for Open {
+    fn default() -> Open {
+        Open::NOTHING
+    }
+}
+
+impl Deref for Joiner {
+    type Target = Open;
+
+    fn deref(&self) -> &Open {
+        static NOTHING: Open = Open::NOTHING;
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl DerefMut for Joiner {
+    fn deref_mut(&mut self) -> &mut Open {
+        self.0.get_or_insert_default()
+    }
 }
 
 impl Joiner {
@@ -227,6 +270,13 @@ impl Joiner {
         self.is_idle() && self.ready.is_empty()
     }
 
+    /// Lets go of the memory that open records needed, where there are none.
+    pub(crate) fn rest(&mut self) {
+        if self.is_empty() {
+            self.0 = None;
+        }
+    }
+
     /// How many bytes the text of open records takes.
     pub(crate) fn text_bytes(&self) -> u64 {
         self.partial.iter().chain(&self.lines).flatten().map(|open| open.text.capacity() as u64).sum()
@@ -234,7 +284,8 @@ impl Joiner {
 
     /// Gives up half of what the largest open record has of its text. It goes on, marked as cut, to its end.
     pub(crate) fn shrink_largest(&mut self) {
-        let all = self.partial.iter_mut().chain(&mut self.lines).flatten();
+        let Some(open) = &mut self.0 else { return };
+        let all = open.partial.iter_mut().chain(&mut open.lines).flatten();
         let Some(largest) = all.max_by_key(|open| open.text.capacity()) else { return };
         let half = if largest.text.len() > 2 * MIN_TEXT_BYTES { largest.text.len() / 2 } else { 0 };
         let end = cut_point(&largest.text, largest.kind, half);
@@ -251,6 +302,9 @@ impl Joiner {
 
     /// Gives up the open records of `output` that other sinks need than `needs`. Says whether there were any.
     pub(crate) fn give_up_others(&mut self, output: Output, needs: SinkSet) -> bool {
+        if self.0.is_none() {
+            return false;
+        }
         let slot = output as usize;
         let mut any = false;
         if let Some(open) = self.lines[slot].take_if(|open| open.needs != needs) {
@@ -267,7 +321,8 @@ impl Joiner {
 
     /// Goes on for `sinks` alone: what is open is not for the others any more.
     pub(crate) fn restrict(&mut self, sinks: SinkSet) {
-        for open in self.partial.iter_mut().chain(&mut self.lines).flatten().map(Box::as_mut).chain(&mut self.ready) {
+        let Some(all) = &mut self.0 else { return };
+        for open in all.partial.iter_mut().chain(&mut all.lines).flatten().map(Box::as_mut).chain(&mut all.ready) {
             open.needs = open.needs.and(sinks);
         }
     }
@@ -275,6 +330,9 @@ impl Joiner {
     /// Gives up the open records of the files that `of` names: nothing that could complete them will come. `marked` says
     /// that records of several lines, too, are known to lack their end.
     pub(crate) fn give_up(&mut self, marked: bool, of: impl Fn(&FileKey) -> bool) {
+        if self.0.is_none() {
+            return;
+        }
         for slot in 0..OUTPUTS {
             if let Some(mut open) = self.lines[slot].take_if(|open| of(&open.file)) {
                 open.unterminated |= marked;
@@ -289,9 +347,10 @@ impl Joiner {
 
     /// Completes the records of several lines that have waited long enough.
     pub(crate) fn expire(&mut self, now: Nanos, timeout: Duration) {
-        for slot in &mut self.lines {
+        let Some(Open { lines, ready, .. }) = self.0.as_deref_mut() else { return };
+        for slot in lines {
             if let Some(open) = slot.take_if(|open| now.since(open.touched) >= timeout) {
-                self.ready.push_back(*open);
+                ready.push_back(*open);
             }
         }
     }
@@ -303,7 +362,8 @@ impl Joiner {
 
     /// Forgets which stretches the records are made of: for sources without positions.
     pub(crate) fn forget_stretches(&mut self) {
-        for pending in self.partial.iter_mut().chain(&mut self.lines).flatten() {
+        let Some(open) = &mut self.0 else { return };
+        for pending in open.partial.iter_mut().chain(&mut open.lines).flatten() {
             pending.fresh.clear();
         }
     }
@@ -318,7 +378,8 @@ impl Joiner {
             return;
         }
         let mut holes = Vec::new();
-        for pending in self.partial.iter_mut().chain(&mut self.lines).flatten().map(Box::as_mut).chain(&mut self.ready) {
+        let Open { partial, lines, ready } = &mut **self;
+        for pending in partial.iter_mut().chain(lines).flatten().map(Box::as_mut).chain(ready) {
             for (start, end) in pending.fresh.drain(..) {
                 holes.push((start, end));
                 push_range(&mut pending.ranges, Range { file, start, end, marker: marker_at(end) });
@@ -339,6 +400,19 @@ impl Joiner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_torn_character_is_left_out() {
+        for character in ["a", "ä", "€", "😀"] {
+            let text = format!("x{character}");
+            for end in 1..text.len() {
+                assert_eq!(without_torn_end(&text.as_bytes()[..end]), b"x", "{character} up to {end}");
+            }
+            assert_eq!(without_torn_end(text.as_bytes()), text.as_bytes());
+        }
+        assert_eq!(without_torn_end(b""), b"");
+        assert_eq!(without_torn_end(&[0x80; 9]), [0x80; 9], "no character at all");
+    }
 
     #[test]
     fn a_cut_leaves_characters_and_escapes_whole() {

@@ -8,6 +8,8 @@ mod assemble;
 mod claims;
 pub mod file;
 pub mod framing;
+#[cfg(test)]
+mod fuzz;
 mod identity;
 mod join;
 pub mod kubernetes_logs;
@@ -29,6 +31,7 @@ use skidder_pipeline::problem::Problem;
 use skidder_pipeline::source::{Held, SinkSet, Source};
 use skidder_pipeline::stats::SourceStats;
 
+use crate::metadata::Metadata;
 use assemble::{MaxRecordAction, Rules};
 pub use claims::Claims;
 use file::FileConfig;
@@ -104,6 +107,8 @@ pub struct SourceContext {
     pub stats: Arc<SourceStats>,
     /// The time.
     pub clock: Arc<dyn Clock>,
+    /// What is known of the pods of this node, where that is asked for.
+    pub metadata: Option<Arc<Metadata>>,
     /// The directory for what must outlast the process.
     pub state_dir: PathBuf,
     /// The random number that was made with the state directory.
@@ -115,7 +120,7 @@ pub struct SourceContext {
 }
 
 impl SourceContext {
-    fn env(self, format: Format, rules: Rules, registry: Option<Arc<Mutex<Registry>>>, describe: tail::Describe) -> tail::Env {
+    fn env(self, format: Format, rules: Rules, registry: Option<Arc<Mutex<Registry>>>, describe: Arc<dyn tail::Describe>) -> tail::Env {
         tail::Env {
             name: self.name,
             sinks: self.sinks,

@@ -67,6 +67,7 @@ pub(crate) fn context(dir: &Path) -> SourceContext {
         claims: Arc::default(),
         stats: Arc::default(),
         clock: Arc::new(Still),
+        metadata: None,
         state_dir: dir.join("state"),
         epoch: [7; 16],
         once: false,

@@ -38,6 +38,9 @@ pub struct Options {
     pub retry: Backoff,
     /// Waits while the store needs a person.
     pub pause: Backoff,
+    /// Whether the frames of one destination are sent one after the other, in their order, however many are sent at once to
+    /// different ones: for stores that refuse what comes after something newer.
+    pub ordered: bool,
 }
 
 /// How many sends may be under way at once. What a transport fixes ([`crate::sink::Transport::concurrency`]) goes before.
@@ -60,6 +63,7 @@ impl Default for Options {
             timeout: Some(Duration::from_secs(60)),
             retry: Backoff::RETRY,
             pause: Backoff::PAUSE,
+            ordered: false,
         }
     }
 }
@@ -169,6 +173,8 @@ struct Taken {
 
 struct Piece {
     seq: u64,
+    /// Its destination, as far as order matters.
+    lane: u64,
     records: u32,
     /// Tries in a row that got nothing of it stored.
     failures: u32,
@@ -229,8 +235,13 @@ impl Decide {
 
     /// Frame `seq` of `records` records was taken from the buffer; gives the piece that stands for all of it.
     pub fn taken(&mut self, seq: u64, records: u32, now: Nanos) -> PieceId {
+        self.taken_for(seq, 0, records, now)
+    }
+
+    /// The same for a frame whose destination is `lane` ([`Options::ordered`]).
+    pub fn taken_for(&mut self, seq: u64, lane: u64, records: u32, now: Nanos) -> PieceId {
         self.frames.insert(seq, Taken::default());
-        let piece = self.add(seq, records, 0, now);
+        let piece = self.add(seq, lane, records, 0, now);
         if records == 0 {
             self.settle(piece, Account::default());
         }
@@ -239,9 +250,9 @@ impl Decide {
 
     /// An earlier life of the agent had cut `from` into parts of so many records: gives the pieces that stand for them.
     pub fn was_cut(&mut self, from: PieceId, parts: &[u32], now: Nanos) -> Vec<PieceId> {
-        let Some(&Piece { seq, .. }) = self.pieces.get(&from) else { return Vec::new() };
+        let Some(&Piece { seq, lane, .. }) = self.pieces.get(&from) else { return Vec::new() };
         // Tried before, so that the store may have them.
-        let parts = parts.iter().map(|records| self.add(seq, *records, 1, now)).collect();
+        let parts = parts.iter().map(|records| self.add(seq, lane, *records, 1, now)).collect();
         self.settle(from, Account::default());
         parts
     }
@@ -261,22 +272,30 @@ impl Decide {
         if self.sending >= self.bound() || now < self.health.closed_until() {
             return None;
         }
-        let (id, piece) = self.pieces.iter_mut().find(|(_, piece)| matches!(piece.state, State::Ready { at } if at <= now))?;
+        let is_due = |piece: &Piece| matches!(piece.state, State::Ready { at } if at <= now);
+        let id = *self.pieces.iter().find(|(id, piece)| is_due(piece) && self.is_first(**id, piece))?.0;
+        let piece = self.pieces.get_mut(&id)?;
         piece.state = State::Sending { at: now };
         self.sending += 1;
         self.limit.sent(self.sending);
-        Some(Action::Send { piece: *id, again: piece.failures > 0 })
+        Some(Action::Send { piece: id, again: piece.failures > 0 })
     }
 
     /// When to ask [`Decide::action`] again where nothing else happens before.
     pub fn wake_at(&self) -> Option<Nanos> {
         let may_send = self.sending < self.bound();
-        let due = self.pieces.values().filter_map(|piece| match &piece.state {
-            State::Ready { at } if may_send => Some((*at).max(self.health.closed_until())),
+        let due = self.pieces.iter().filter_map(|(id, piece)| match &piece.state {
+            State::Ready { at } if may_send && self.is_first(*id, piece) => Some((*at).max(self.health.closed_until())),
             State::Burying { at, letters, .. } if !letters.is_empty() => Some(*at),
             _ => None,
         });
         due.min()
+    }
+
+    /// Whether nothing of the piece's destination has to be settled before it.
+    fn is_first(&self, id: PieceId, piece: &Piece) -> bool {
+        let before = |(other, at): (&PieceId, &Piece)| at.lane == piece.lane && (at.seq, *other) < (piece.seq, id);
+        !self.options.ordered || !self.pieces.iter().any(before)
     }
 
     /// What came of sending `piece`.
@@ -375,10 +394,10 @@ impl Decide {
     }
 
     fn halve(&mut self, piece: PieceId, records: u32, now: Nanos) {
-        let Some(&Piece { seq, .. }) = self.pieces.get(&piece) else { return };
+        let Some(&Piece { seq, lane, .. }) = self.pieces.get(&piece) else { return };
         let middle = records / 2;
         let parts = [(0, 0..middle), (1, middle..records)].map(|(path, half)| {
-            let into = self.add(seq, half.len() as u32, 0, now);
+            let into = self.add(seq, lane, half.len() as u32, 0, now);
             NewPart { into, path, records: half.collect() }
         });
         self.queued.push_back(Action::Cut { from: piece, parts: parts.into() });
@@ -419,10 +438,10 @@ impl Decide {
         }
     }
 
-    fn add(&mut self, seq: u64, records: u32, failures: u32, at: Nanos) -> PieceId {
+    fn add(&mut self, seq: u64, lane: u64, records: u32, failures: u32, at: Nanos) -> PieceId {
         let id = self.next_piece;
         self.next_piece += 1;
-        self.pieces.insert(id, Piece { seq, records, failures, state: State::Ready { at } });
+        self.pieces.insert(id, Piece { seq, lane, records, failures, state: State::Ready { at } });
         if let Some(frame) = self.frames.get_mut(&seq) {
             frame.pieces += 1;
         }
@@ -432,9 +451,9 @@ impl Decide {
     /// Settles a piece but for the records that are to be sent again. The cut says of all others that they are dealt with, so it
     /// comes after their dead letters.
     fn settle_but(&mut self, piece: PieceId, account: Account, Rest { records, at }: Rest) {
-        let seq = self.pieces.get(&piece).map(|piece| piece.seq);
-        if let Some(seq) = seq.filter(|_| !records.is_empty()) {
-            let into = self.add(seq, records.len() as u32, 1, at);
+        let of = self.pieces.get(&piece).map(|piece| (piece.seq, piece.lane));
+        if let Some((seq, lane)) = of.filter(|_| !records.is_empty()) {
+            let into = self.add(seq, lane, records.len() as u32, 1, at);
             let parts = vec![NewPart { into, path: path_of(&records), records }];
             self.queued.push_back(Action::Cut { from: piece, parts });
         }

@@ -418,3 +418,30 @@ fn moody(mood: &mut SplitMix, records: &[(u64, u32)], settled: &mut BTreeMap<(u6
         }
     }
 }
+
+#[test]
+fn what_goes_to_one_destination_goes_in_order() {
+    let options = Options { concurrency: Concurrency::Fixed(4), ordered: true, ..Options::default() };
+    let mut d = Decide::new(options, None, Box::new(SplitMix(7)));
+    let send = |piece| Some(Action::Send { piece, again: false });
+    let a = d.taken_for(1, 10, 4, Nanos(0));
+    let b = d.taken_for(2, 10, 4, Nanos(0));
+    let c = d.taken_for(3, 11, 4, Nanos(0));
+    assert_eq!((d.action(Nanos(0)), d.action(Nanos(0)), d.action(Nanos(0))), (send(a), send(c), None));
+    assert_eq!(d.wake_at(), None, "only an answer lets the next one go");
+    // What waits for its next try keeps its place, and so do its halves.
+    d.answered(a, Outcome::TimedOut, Nanos(5));
+    assert!(d.wake_at().is_some());
+    let late = Nanos(60_000_000_000);
+    assert_eq!(d.action(late), Some(Action::Send { piece: a, again: true }));
+    d.answered(a, Outcome::Answered { verdict: Verdict::Split, retry_after: None }, late);
+    let sent: Vec<PieceId> = std::iter::from_fn(|| d.action(late))
+        .filter_map(|action| if let Action::Send { piece, .. } = action { Some(piece) } else { None })
+        .collect();
+    let [first] = sent[..] else { panic!("{sent:?}") };
+    assert!(first > c, "the first half, and not the frame behind it");
+    d.answered(first, Outcome::Answered { verdict: Verdict::Delivered { duplicates: 0 }, retry_after: None }, late);
+    let second = std::iter::from_fn(|| d.action(late)).find_map(|a| if let Action::Send { piece, .. } = a { Some(piece) } else { None });
+    d.answered(second.unwrap(), Outcome::Answered { verdict: Verdict::Delivered { duplicates: 0 }, retry_after: None }, late);
+    assert!(std::iter::from_fn(|| d.action(late)).any(|action| action == Action::Send { piece: b, again: false }));
+}

@@ -1,6 +1,7 @@
 //! The delivery of one sink at work: see the [module above](super).
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -106,6 +107,13 @@ impl<B: Buffer> Delivery<B> {
     }
 }
 
+/// The frame's destination as a number: equal for equal ones.
+fn lane(frame: &Frame) -> u64 {
+    let mut hash = DefaultHasher::new();
+    frame.header().destination.hash(&mut hash);
+    hash.finish()
+}
+
 async fn sleep(wait: Option<Duration>) {
     match wait {
         Some(wait) => tokio::time::sleep(wait).await,
@@ -185,7 +193,7 @@ impl<B: Buffer> AtWork<B> {
     }
 
     fn taken(&mut self, frame: Frame) {
-        let piece = self.decide.taken(frame.header().seq, frame.header().records, self.now());
+        let piece = self.decide.taken_for(frame.header().seq, lane(&frame), frame.header().records, self.now());
         let cuts = self.queue.cuts(&frame);
         self.pieces.insert(piece, Piece { whole: frame.header().id, number: 0, frame: Arc::new(frame), records: None });
         self.cut_as_before(piece, cuts);
@@ -274,6 +282,7 @@ impl<B: Buffer> AtWork<B> {
     fn judge(&mut self, piece: PieceId, response: Response) -> Verdict {
         let Some(Piece { frame, .. }) = self.pieces.get(&piece) else { return Verdict::Delivered { duplicates: 0 } };
         let verdict = self.sink.judge(frame, &response);
+        self.queue.stats().diverted.set(self.sink.diverted());
         match verdict {
             Verdict::Delivered { .. } => {
                 if let Some(note) = response.note {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
+use serde_json::Value;
 use skidder_pipeline::sink::{Rejection, Verdict};
 
 use crate::http::MAX_RESPONSE_BYTES;
@@ -55,6 +56,12 @@ struct Fault<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     reason: Option<String>,
+    caused_by: Option<Cause>,
+}
+
+#[derive(Deserialize)]
+struct Cause {
+    reason: Option<String>,
 }
 
 /// What became of one record.
@@ -67,6 +74,37 @@ enum Fate {
     Denied,
     /// No such index, and none is made.
     Homeless,
+}
+
+/// The records that did not fit the mapping, in an answer to a body of `records` records, each with the store's reason.
+pub fn conflicts(body: &[u8], records: u32) -> Vec<(u32, String)> {
+    if !matches!(serde_json::from_slice(body), Ok(Summary { errors: true })) {
+        return Vec::new();
+    }
+    let Ok(Items { items }) = serde_json::from_slice(body) else { return Vec::new() };
+    if items.len() as u64 == u64::from(records) { conflicts_of(&items) } else { Vec::new() }
+}
+
+/// The same of items alone.
+pub fn conflicts_of(items: &[Value]) -> Vec<(u32, String)> {
+    let reason = |item: &Value| {
+        let outcome = item.get("create")?;
+        let error = outcome.get("error")?;
+        let cause = error.get("caused_by").and_then(|cause| cause.get("reason")).and_then(Value::as_str).unwrap_or_default();
+        let reason = format!("{} {cause}", error.get("reason")?.as_str()?);
+        (outcome.get("status")? == 400).then_some(reason)
+    };
+    (0..).zip(items).filter_map(|(record, item)| Some((record, reason(item)?))).collect()
+}
+
+#[derive(Deserialize)]
+struct Items {
+    items: Vec<Value>,
+}
+
+/// How many records the store took and keeps apart, in the failure store of their data stream, since they did not fit.
+pub fn diverted(body: &[u8]) -> u64 {
+    memchr::memmem::find_iter(body, b"\"failure_store\":\"used\"").count() as u64
 }
 
 fn judge_items(body: &[u8], records: u32) -> Verdict {
@@ -138,11 +176,9 @@ impl Outcome<'_> {
     }
 
     fn reason(&self) -> String {
-        match &self.error {
-            None => "no reason given".to_owned(),
-            Some(Fault { kind, reason: None }) => kind.to_string(),
-            Some(Fault { kind, reason: Some(reason) }) => format!("{kind}: {reason}"),
-        }
+        let Some(Fault { kind, reason, caused_by }) = &self.error else { return "no reason given".to_owned() };
+        let cause = caused_by.as_ref().and_then(|cause| cause.reason.as_ref());
+        [Some(&**kind), reason.as_deref(), cause.map(String::as_str)].into_iter().flatten().collect::<Vec<_>>().join(": ")
     }
 }
 

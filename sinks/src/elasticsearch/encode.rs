@@ -9,6 +9,8 @@ use skidder_pipeline::sink::Encode;
 use skidder_pipeline::value::{Kind, Value};
 
 use super::Labels;
+use crate::common::schema::{Renamer, Schema};
+use crate::common::semantics::unix_nanos;
 use crate::destination::Router;
 use crate::lines::{write_member, write_some, write_value};
 
@@ -16,6 +18,8 @@ use crate::lines::{write_member, write_some, write_value};
 pub struct BulkEncoder {
     router: Router,
     labels: Labels,
+    /// Where fields have other names; the destination goes by those that they had.
+    renamer: Option<Renamer>,
     ready: PerShared<Ready>,
 }
 
@@ -27,30 +31,39 @@ struct Ready {
     timestamp: Option<Vec<u8>>,
     /// There is a shared `@timestamp`.
     has_at_timestamp: bool,
+    /// The object of labels that is being written, and the keys in it.
+    open: Option<&'static [u8]>,
+    known: Vec<Vec<u8>>,
 }
 
 const TIMESTAMP: &[u8] = b"timestamp";
 const AT_TIMESTAMP: &[u8] = b"@timestamp";
 
 impl BulkEncoder {
-    pub fn new(router: Router, labels: Labels) -> BulkEncoder {
-        BulkEncoder { router, labels, ready: PerShared::new() }
+    pub fn new(router: Router, labels: Labels, schema: Schema) -> BulkEncoder {
+        let renamer = (schema != Schema::Vector).then(|| Renamer::new(schema));
+        BulkEncoder { router, labels, renamer, ready: PerShared::new() }
     }
 }
 
 impl Encode for BulkEncoder {
     fn encode(&mut self, batch: &Batch, route: u8, out: &mut Bodies) {
         let (router, labels) = (&mut self.router, self.labels);
+        router.begin(batch.shared());
+        let original = batch;
+        let batch = match &mut self.renamer {
+            None => batch,
+            Some(renamer) => renamer.rename(batch),
+        };
         let ready = self.ready.get_or_make(batch.shared(), |shared| Ready::new(shared, labels));
         let ids = RecordIds::new(batch.file(), route);
         let bytes = batch.bytes();
-        router.begin(batch.shared());
-        for record in batch.records() {
+        for (record, original) in batch.records().zip(original.records()) {
             let fields = record.fields();
             let rename = !ready.has_at_timestamp && !fields.iter().any(|field| field.key.of(bytes) == AT_TIMESTAMP);
             let timestamp = if rename { AT_TIMESTAMP } else { TIMESTAMP };
 
-            let out = router.scratch(&record);
+            let out = router.scratch(&original);
             out.extend_from_slice(b"{\"create\":{\"_id\":\"");
             out.extend_from_slice(&ids.text(record.offset));
             out.extend_from_slice(b"\"}}\n{");
@@ -65,14 +78,16 @@ impl Encode for BulkEncoder {
             }
             let is_special = |field: &Field| {
                 let key = field.key.of(bytes);
-                key == TIMESTAMP || (field.kind == Kind::Object && labels == Labels::Dedot && holds_metadata(key))
+                key == TIMESTAMP || key == AT_TIMESTAMP || (field.kind == Kind::Object && labels == Labels::Dedot && holds_metadata(key))
             };
             let mut rest = fields;
             while let Some((field, after)) = rest.split_first() {
                 if is_special(field) {
                     let (key, value) = (field.key.of(bytes), Value { kind: field.kind, raw: field.value.of(bytes) });
-                    if key == TIMESTAMP {
-                        write_member(timestamp, value, comma, out);
+                    if key == AT_TIMESTAMP || key == TIMESTAMP && rename {
+                        write_time(value, comma, out);
+                    } else if key == TIMESTAMP {
+                        write_member(TIMESTAMP, value, comma, out);
                     } else {
                         write_dedotted(key, value, comma, out);
                     }
@@ -90,20 +105,77 @@ impl Encode for BulkEncoder {
 
 impl Ready {
     fn new(shared: &Shared, labels: Labels) -> Ready {
-        let mut ready = Ready { members: Vec::new(), timestamp: None, has_at_timestamp: shared.get(AT_TIMESTAMP).is_some() };
+        let has_at_timestamp = shared.get(AT_TIMESTAMP).is_some();
+        let mut ready = Ready { members: Vec::new(), timestamp: None, has_at_timestamp, open: None, known: Vec::new() };
         for (key, value) in shared.iter() {
+            if ready.open.is_some_and(|of| !key.starts_with(of)) {
+                ready.close_labels();
+            }
             let comma = !ready.members.is_empty();
             if key == TIMESTAMP {
                 let mut json = Vec::new();
                 write_value(value, &mut json);
                 ready.timestamp = Some(json);
+            } else if let Some((of, label)) = LABELS.iter().find_map(|of| Some((of, key.strip_prefix(*of)?))) {
+                ready.add_label(of, label, value, labels);
             } else if labels == Labels::Dedot {
                 write_dedotted(key, value, comma, &mut ready.members);
             } else {
                 write_member(key, value, comma, &mut ready.members);
             }
         }
+        ready.close_labels();
         ready
+    }
+
+    /// Adds a label that has a field of its own: to the object of all labels of its kind, so that a mapping may be made for it.
+    fn add_label(&mut self, of: &'static [u8], label: &[u8], value: Value<'_>, labels: Labels) {
+        if self.open != Some(of) {
+            self.close_labels();
+            let comma = if self.members.is_empty() { &b"\""[..] } else { b",\"" };
+            self.members.extend_from_slice(&[comma, &of[..of.len() - 1], b"\":{"].concat());
+            self.open = Some(of);
+        }
+        let mut key: Vec<u8> = label.to_vec();
+        if labels == Labels::Dedot {
+            key.iter_mut().filter(|byte| **byte == b'.').for_each(|byte| *byte = b'_');
+        }
+        while self.known.contains(&key) {
+            key.push(b'_');
+        }
+        write_member(&key, value, !self.known.is_empty(), &mut self.members);
+        self.known.push(key);
+    }
+
+    fn close_labels(&mut self) {
+        if self.open.take().is_some() {
+            self.members.push(b'}');
+            self.known.clear();
+        }
+    }
+}
+
+/// What the names of labels and annotations begin with in OpenTelemetry's words and in ECS's.
+const LABELS: [&[u8]; 9] = [
+    b"k8s.pod.label.",
+    b"k8s.pod.annotation.",
+    b"k8s.node.label.",
+    b"k8s.namespace.label.",
+    b"k8s.namespace.annotation.",
+    b"kubernetes.labels.",
+    b"kubernetes.annotations.",
+    b"kubernetes.node.labels.",
+    b"kubernetes.namespace_labels.",
+];
+
+/// Appends `@timestamp`, in RFC 3339 where it is a time that is written otherwise: Elasticsearch would take seconds for milliseconds.
+/// What is no time stays, for the store to say so.
+fn write_time(value: Value<'_>, comma: bool, out: &mut Vec<u8>) {
+    let is_plain = value.kind.is_text() && value.raw.get(10) == Some(&b'T') && !value.raw.contains(&b',');
+    let nanos = if is_plain { None } else { unix_nanos(value) };
+    match nanos.and_then(|nanos| jiff::Timestamp::from_nanosecond(nanos.into()).ok()) {
+        Some(time) => write_member(AT_TIMESTAMP, Value::text(time.to_string().as_bytes()), comma, out),
+        None => write_member(AT_TIMESTAMP, value, comma, out),
     }
 }
 

@@ -5,22 +5,27 @@
 //! as the records of a day go to the same index. Only a data stream that rolls over between two tries can store one twice.
 
 mod answer;
+mod conflict;
 mod encode;
+mod setup;
+mod transport;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use skidder_pipeline::body::Compression;
 use skidder_pipeline::frame::Frame;
 use skidder_pipeline::problem::Problem;
 use skidder_pipeline::sink::{Encode, Response, Sink, Verdict};
 
+use crate::common::schema::Schema;
 use crate::common::{AuthConfig, BatchConfig, BatchDefaults, BufferConfig, BufferType, ByteSize, RequestConfig, TlsConfig};
 use crate::destination::{Destination, MISSING, Router};
-use crate::http::{HttpOptions, HttpRequest, HttpTransport};
+use crate::http::{HttpClient, HttpOptions};
 use crate::{SinkContext, SinkParts, lines, unless};
+use transport::BulkTransport;
 
 /// Sends records to Elasticsearch, OpenSearch or another store that speaks `_bulk`.
 ///
@@ -35,6 +40,9 @@ pub struct ElasticsearchConfig {
     /// Whether records go to an index (`bulk`) or to a data stream (`data_stream`).
     #[serde(default)]
     pub mode: Mode,
+    /// Which of the two the store is, for what `skidder init` prints; records are sent to both alike.
+    #[serde(default)]
+    pub distribution: Distribution,
     /// The index, in mode `bulk`: a template that starts with a text of its own; `{{ field }}` stands for a field of the record,
     /// `%Y`, `%m` and `%d` for the date of its `timestamp`. What a field says is put in lower case, and what no index may be
     /// called becomes `_`. Records without a date go to 1970.01.01. Where it is not given: `skidder-%Y.%m.%d`.
@@ -48,14 +56,15 @@ pub struct ElasticsearchConfig {
     /// and `app.kubernetes.io/name` fit into one mapping), `keep` leaves them (for mappings of the type `flattened`).
     #[serde(default)]
     pub labels: Labels,
-    /// Asks the store not to quote documents in its errors (`include_source_on_error=false`). Elasticsearch knows it from 8.18 on;
-    /// older ones refuse requests that have it.
+    /// What becomes of records with a field that does not fit the mapping of the index: `reject` has the store refuse them (they are dead
+    /// letters then, or in the failure store of the data stream), `stringify` moves the field to `_conflict`, as text, and sends the
+    /// record once more.
     #[serde(default)]
-    pub omit_source_on_error: bool,
-    /// Asks the store to refuse records whose data stream has no template, instead of making an index of that name
-    /// (`require_data_stream=true`, in mode `data_stream`). Elasticsearch knows it from 8.13 on, OpenSearch does not.
+    pub on_conflict: OnConflict,
+    /// What fields are called: `vector` leaves the names as they are (`kubernetes.pod_name`), `ecs` has those of the Elastic Common Schema
+    /// (`kubernetes.pod.name`), `otel` those of OpenTelemetry's conventions (`k8s.pod.name`).
     #[serde(default)]
-    pub require_data_stream: bool,
+    pub schema: Schema,
     /// Where records wait until the store has them.
     #[serde(default)]
     pub buffer: BufferConfig,
@@ -85,6 +94,17 @@ pub enum Mode {
     Bulk,
     /// A data stream.
     DataStream,
+}
+
+/// Which store it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Distribution {
+    /// Elasticsearch.
+    #[default]
+    Elasticsearch,
+    /// OpenSearch.
+    Opensearch,
 }
 
 /// The parts of a data stream's name, `<type>-<dataset>-<namespace>`.
@@ -131,6 +151,17 @@ pub enum Labels {
     Keep,
 }
 
+/// What becomes of records with a field that does not fit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnConflict {
+    /// The store refuses them.
+    #[default]
+    Reject,
+    /// They are stored with the field as text below `_conflict`.
+    Stringify,
+}
+
 impl ElasticsearchConfig {
     /// 4 MiB compress to well under one: a request is short enough to lose little by being repeated, long enough for the store
     /// to work in bulk, and eight of them under way are little memory.
@@ -143,34 +174,23 @@ impl ElasticsearchConfig {
         let limits = self.batch.resolve(Self::BATCH, &mut problems);
         let delivery = self.request.resolve(&mut problems);
         let options = HttpOptions { endpoints: &self.endpoints, auth: self.auth.as_ref(), tls: &self.tls, context };
-        let query = self.query();
-        let request = move |frame: &Frame| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-            HttpRequest { path_and_query: format!("/{}/_bulk{query}", frame.header().destination), headers }
-        };
-        let transport = HttpTransport::new(&options, request, &mut problems);
+        let client = HttpClient::new(&options, &mut problems);
+        let transport =
+            client.map(|client| BulkTransport::new(client, self.mode == Mode::DataStream, self.on_conflict == OnConflict::Stringify));
         let (Some(destination), Some(transport)) = (destination, transport) else { return Err(problems) };
         unless(problems, || SinkParts {
-            sink: Arc::new(Elasticsearch { destination: Arc::new(destination), labels: self.labels }),
+            sink: Arc::new(Elasticsearch {
+                destination: Arc::new(destination),
+                labels: self.labels,
+                schema: self.schema,
+                diverted: AtomicU64::new(0),
+            }),
             transport: Arc::new(transport),
             compression: self.compression,
             limits,
             buffer,
             delivery,
         })
-    }
-
-    /// What of the answer is wanted, so that it stays small, and what the user asked for.
-    fn query(&self) -> String {
-        let mut query = "?filter_path=errors,took,items.*.status,items.*.error.type,items.*.error.reason".to_owned();
-        if self.omit_source_on_error {
-            query.push_str("&include_source_on_error=false");
-        }
-        if self.mode == Mode::DataStream && self.require_data_stream {
-            query.push_str("&require_data_stream=true");
-        }
-        query
     }
 
     fn destination(&self, problems: &mut Vec<Problem>) -> Option<Destination> {
@@ -263,15 +283,23 @@ fn confine_part(value: Option<&str>, out: &mut String) {
 struct Elasticsearch {
     destination: Arc<Destination>,
     labels: Labels,
+    schema: Schema,
+    /// Records that went to the failure store.
+    diverted: AtomicU64,
 }
 
 impl Sink for Elasticsearch {
     fn encoder(&self) -> Box<dyn Encode> {
-        Box::new(encode::BulkEncoder::new(Router::new(self.destination.clone()), self.labels))
+        Box::new(encode::BulkEncoder::new(Router::new(self.destination.clone()), self.labels, self.schema))
     }
 
     fn judge(&self, frame: &Frame, response: &Response) -> Verdict {
+        self.diverted.fetch_add(answer::diverted(&response.body), Ordering::Relaxed);
         answer::judge(response.status, &response.body, frame.header().records)
+    }
+
+    fn diverted(&self) -> u64 {
+        self.diverted.load(Ordering::Relaxed)
     }
 
     fn cut(&self, body: &[u8], records: &[u32]) -> Vec<u8> {

@@ -161,14 +161,48 @@ fn every_mistake_is_found() {
 }
 
 #[test]
-fn the_query_asks_for_what_is_read() {
-    let query = |json: &str| config(json).query();
-    let plain = "?filter_path=errors,took,items.*.status,items.*.error.type,items.*.error.reason";
-    assert_eq!(query(r#"{"endpoints":[],"require_data_stream":true}"#), plain);
+fn names_are_those_of_the_schema_and_the_destination_goes_by_our_own() {
+    let pod =
+        r#"{"kubernetes":{"pod_name":"web-1","pod_namespace":"shop","pod_labels":{"app":"a","app.kubernetes.io/name":"b"}},"env":"prod"}"#;
+    let record = r#"{"timestamp":"2026-10-02T08:15:30Z","message":"m","level":"warn"}"#;
+    let with = |schema: &str| {
+        let config = format!(
+            r#"{{"endpoints":["http://localhost:9200"],"index":"logs-{{{{ kubernetes.pod_namespace }}}}-%Y.%m","schema":"{schema}"}}"#
+        );
+        let (destination, _, mut documents) = encode(&config, pod, &[record]).remove(0);
+        assert_eq!(destination, "logs-shop-2026.10");
+        documents.remove(0)
+    };
     assert_eq!(
-        query(r#"{"endpoints":[],"mode":"data_stream","require_data_stream":true,"omit_source_on_error":true}"#),
-        format!("{plain}&include_source_on_error=false&require_data_stream=true")
+        with("ecs"),
+        json!({"kubernetes.pod.name": "web-1", "kubernetes.namespace": "shop",
+               "kubernetes.labels": {"app": "a", "app_kubernetes_io/name": "b"}, "service.environment": "prod", "service.name": "web",
+               "@timestamp": "2026-10-02T08:15:30Z", "message": "m", "log.level": "warn"})
     );
+    assert_eq!(
+        with("otel"),
+        json!({"k8s.pod.name": "web-1", "k8s.namespace.name": "shop", "k8s.pod.label": {"app": "a", "app_kubernetes_io/name": "b"},
+               "deployment.environment.name": "prod", "service.name": "web", "@timestamp": "2026-10-02T08:15:30Z", "body": "m",
+               "severity_text": "warn"})
+    );
+}
+
+#[test]
+fn times_that_are_written_otherwise_become_rfc_3339() {
+    for (given, expected) in [
+        ("1790928930", "2026-10-02T08:15:30Z"),
+        ("1790928930.123456789", "2026-10-02T08:15:30.123456789Z"),
+        ("1790928930123", "2026-10-02T08:15:30.123Z"),
+        ("\"2026-10-02 08:15:30,5+02:00\"", "2026-10-02T06:15:30.5Z"),
+        ("\"2026-10-02T08:15:30+02:00\"", "2026-10-02T08:15:30+02:00"),
+        ("\"yesterday\"", "yesterday"),
+    ] {
+        for key in ["timestamp", "@timestamp"] {
+            let (_, _, documents) = encode(PLAIN, "{}", &[&format!("{{\"{key}\":{given}}}")]).remove(0);
+            assert_eq!(documents, [json!({"@timestamp": expected})], "{key} {given}");
+        }
+    }
+    assert_eq!(encode(PLAIN, "{}", &[r#"{"timestamp":7}"#]).remove(0).2, [json!({"@timestamp": 7})]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use http::Version;
 use skidder_pipeline::problem::Problem;
 use tokio::time::Instant;
 
@@ -18,9 +19,17 @@ const LOOK_EVERY: Duration = if cfg!(test) { Duration::ZERO } else { Duration::f
 pub(super) struct Clients {
     tls: TlsConfig,
     context: SinkContext,
-    /// Whether no endpoint is spoken to over TLS.
-    plain: bool,
+    way: Way,
     current: Mutex<Current>,
+}
+
+/// How endpoints are spoken to.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    /// Whether to none over TLS.
+    pub plain: bool,
+    /// HTTP/1.1, or HTTP/2 alone.
+    pub version: Version,
 }
 
 struct Current {
@@ -34,12 +43,12 @@ struct Current {
 type File = Option<(u64, u64, u64, i64, i64)>;
 
 impl Clients {
-    pub fn new(tls: &TlsConfig, context: &SinkContext, plain: bool, problems: &mut Vec<Problem>) -> Option<Clients> {
+    pub fn new(tls: &TlsConfig, context: &SinkContext, way: Way, problems: &mut Vec<Problem>) -> Option<Clients> {
         // Before they are read: what changes meanwhile is read again.
         let files = files(tls, context);
-        let client = build(tls, context, plain, problems)?;
+        let client = build(tls, context, way, problems)?;
         let current = Mutex::new(Current { client, files, looked_at: Instant::now() });
-        Some(Clients { tls: tls.clone(), context: context.clone(), plain, current })
+        Some(Clients { tls: tls.clone(), context: context.clone(), way, current })
     }
 
     /// The client to send with. Files that cannot be used, since only one of two was replaced so far, leave the one before.
@@ -59,7 +68,7 @@ impl Clients {
     fn renew(&self, current: &mut Current) {
         let sink = &self.context.name;
         let mut problems = Vec::new();
-        match build(&self.tls, &self.context, self.plain, &mut problems).filter(|_| problems.is_empty()) {
+        match build(&self.tls, &self.context, self.way, &mut problems).filter(|_| problems.is_empty()) {
             Some(client) => {
                 current.client = client;
                 tracing::info!(sink, "certificates have changed and are used from now on");
@@ -72,7 +81,7 @@ impl Clients {
     }
 }
 
-fn build(tls: &TlsConfig, context: &SinkContext, plain: bool, problems: &mut Vec<Problem>) -> Option<reqwest::Client> {
+fn build(tls: &TlsConfig, context: &SinkContext, way: Way, problems: &mut Vec<Problem>) -> Option<reqwest::Client> {
     // An error says that there is one already: another sink's, and the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = reqwest::Client::builder()
@@ -83,10 +92,11 @@ fn build(tls: &TlsConfig, context: &SinkContext, plain: bool, problems: &mut Vec
         .redirect(reqwest::redirect::Policy::none())
         // Trying again is the delivery's.
         .retry(reqwest::retry::never());
-    if plain {
+    if way.plain {
         // No certificates are needed, and an image without any must do.
         client = client.tls_certs_only([]);
     }
+    client = if way.version == Version::HTTP_2 { client.http2_prior_knowledge() } else { client.http1_only() };
     client = tls.apply(client, context, problems);
     client.build().inspect_err(|e| problems.push(Problem::at("tls", format!("TLS cannot be set up: {}", innermost(e))))).ok()
 }

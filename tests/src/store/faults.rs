@@ -55,20 +55,20 @@ impl Faults {
 }
 
 /// The faults of a running store, and what it must remember for them.
-pub(super) struct Mood {
+pub(crate) struct Mood {
     pub(super) faults: Faults,
     chance: Chance,
     turned_away: HashSet<String>,
 }
 
 impl Mood {
-    pub(super) fn new(faults: Faults) -> Mood {
+    pub(crate) fn new(faults: Faults) -> Mood {
         let chance = Chance::new(faults.seed);
         Mood { faults, chance, turned_away: HashSet::new() }
     }
 
     /// What happens to the request at hand.
-    pub(super) fn next_fault(&mut self) -> Option<Fault> {
+    pub(crate) fn next_fault(&mut self) -> Option<Fault> {
         if let Some(fault) = self.faults.script.pop_front() {
             return Some(fault);
         }

@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 
 use documents::Documents;
 pub use documents::for_each_line;
-use faults::Mood;
+pub(crate) use faults::Mood;
 pub use faults::{Fault, Faults};
 
 /// The largest request that is read at all, as it comes over the wire: above what any sink may send.

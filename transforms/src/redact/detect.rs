@@ -3,7 +3,9 @@
 //! Each is a small hand-written reader, linear in the text. What it finds is by definition what its pattern and validator
 //! in the plain reference find (see the tests); there every one of them is one regular expression.
 
-use super::card;
+use super::catalog::Detector;
+use super::checks;
+use super::text::{Text, is_tag, is_word};
 
 /// A mail address around the `@` at `at`; it starts at `from` at the earliest.
 ///
@@ -20,12 +22,13 @@ fn local_start(text: &[u8], at: usize, from: usize) -> Option<usize> {
     let mut start = at;
     while start > from {
         let byte = text[start - 1];
-        if is_local(byte) || (wide && byte >= 0x80) {
+        // O'Brien; a quotation mark has no letter before it.
+        let apostrophe =
+            byte == b'\'' && start >= from + 2 && start < at && text[start - 2].is_ascii_alphanumeric() && is_local(text[start]);
+        if is_local(byte) || (wide && byte >= 0x80) || apostrophe {
             start -= 1;
         } else if start >= from + 2 && matches!(byte, 0x80..=0xbf) && matches!(text[start - 2], 0xc3..=0xc5) {
             start -= 2; // a Latin letter with a mark, U+00C0 to U+017F
-        } else if byte == b'\'' && start >= from + 2 && text[start - 2].is_ascii_alphanumeric() && start < at && is_local(text[start]) {
-            start -= 1; // O'Brien; a quotation mark has no letter before it
         } else {
             break;
         }
@@ -34,6 +37,7 @@ fn local_start(text: &[u8], at: usize, from: usize) -> Option<usize> {
     Some(start + trimmed)
 }
 
+/// What the part before the `@` is made of; an apostrophe too, which [`local_start`] looks at.
 fn is_local(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'%' | b'+' | b'-')
 }
@@ -81,9 +85,9 @@ fn top_level_end(text: &[u8], start: usize) -> Option<usize> {
 }
 
 /// Endings of file and unit names (`logo@2x.png`, `user@1000.service`) that no mail address has.
-const NO_TOP_LEVEL: [&[u8]; 22] = [
+const NO_TOP_LEVEL: [&[u8]; 26] = [
     b"png", b"jpg", b"jpeg", b"gif", b"svg", b"webp", b"ico", b"css", b"js", b"mjs", b"map", b"json", b"html", b"go", b"service", b"slice",
-    b"socket", b"svc", b"timer", b"target", b"mount", b"scope",
+    b"socket", b"svc", b"timer", b"target", b"mount", b"scope", b"rs", b"local", b"device", b"path",
 ];
 
 /// Whether what looks like a mail address may be one.
@@ -93,7 +97,9 @@ pub(super) fn is_email(address: &[u8]) -> bool {
 }
 
 /// An IPv4 address with its third dot at `third`.
-pub(super) fn ipv4(text: &[u8], third: usize) -> Option<(usize, usize)> {
+pub(super) fn ipv4(text: &Text<'_>, third: usize) -> Option<(usize, usize)> {
+    let free = |start: usize| !text.word_before(start) && text.before(start) != Some(b'.');
+    let text = text.bytes;
     let back = |from: usize| from - text[..from].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let mut start = third;
     for remaining in (0..3).rev() {
@@ -108,8 +114,7 @@ pub(super) fn ipv4(text: &[u8], third: usize) -> Option<(usize, usize)> {
     }
     let digits = text[third + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     let end = third + 1 + digits;
-    let free_before = start == 0 || !(is_word(text[start - 1]) || text[start - 1] == b'.');
-    ((1..=3).contains(&digits) && free_before && is_free_after_address(text, end)).then_some((start, end))
+    ((1..=3).contains(&digits) && free(start) && is_free_after_address(text, end)).then_some((start, end))
 }
 
 /// Whether an IPv4 address may end at `end`: no letter, no fifth number.
@@ -123,13 +128,21 @@ pub(super) fn is_free_after_address(text: &[u8], end: usize) -> bool {
 
 /// Whether four numbers with dots are the address of a host other than this one.
 ///
-/// What ends with three zeros is a version (`Chrome/120.0.0.0`) or a network, and no one's address.
-pub(super) fn is_ipv4(address: &[u8]) -> bool {
+/// What ends with three zeros is a version (`Chrome/120.0.0.0`) or a network, and no one's address; private ones (RFC 1918,
+/// RFC 6598, RFC 3927) are those of machines.
+pub(super) fn is_ipv4(address: &[u8], keep_private: bool) -> bool {
     let mut octets = [0; 4];
     for (octet, digits) in octets.iter_mut().zip(address.split(|byte| *byte == b'.')) {
         *octet = digits.iter().fold(0u32, |number, digit| number * 10 + u32::from(digit - b'0'));
     }
-    octets.iter().all(|octet| *octet <= 255) && octets[0] != 127 && octets[1..] != [0, 0, 0] && octets != [255; 4]
+    let private = match octets {
+        [10, ..] | [192, 168, ..] | [169, 254, ..] => true,
+        [172, second, ..] => (16..32).contains(&second),
+        [100, second, ..] => (64..128).contains(&second),
+        _ => false,
+    };
+    let host = octets.iter().all(|octet| *octet <= 255) && !matches!(octets[0], 0 | 127) && octets[1..] != [0, 0, 0] && octets != [255; 4];
+    host && !(private && keep_private)
 }
 
 /// The end of a JSON Web Token (RFC 7519) at `start`, where `eyJ` stands; or where to look on, as an error.
@@ -153,34 +166,172 @@ fn base64url_end(text: &[u8], start: usize) -> usize {
     start + rest.iter().take_while(|byte| is_word(**byte) || **byte == b'-').count()
 }
 
-/// The credential after the word `bearer` at `start`.
-pub(super) fn bearer(text: &[u8], start: usize) -> Option<(usize, usize)> {
-    let word = text.get(start..start + 6)?;
-    if !word.eq_ignore_ascii_case(b"bearer") || (start > 0 && is_word(text[start - 1])) {
+/// The credential after the word for a scheme at `start`: which detector it belongs to, and where it is.
+pub(super) fn credential(text: &Text<'_>, start: usize) -> Option<(Detector, usize, usize)> {
+    const SCHEMES: [&[u8]; 5] = [b"bearer", b"basic", b"negotiate", b"apikey", b"token"];
+    let rest = text.bytes.get(start..)?;
+    let scheme = SCHEMES.iter().position(|word| rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))?;
+    if text.word_before(start) {
         return None;
     }
-    let mut at = start + 6;
-    at += text[at..].iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'+' | b':' | b'=')).count();
-    let token = at;
-    let class = |byte: &u8| is_word(*byte) || matches!(byte, b'-' | b'.' | b'~' | b'+' | b'/');
-    at += text[at..].iter().take_while(|byte| class(byte)).count();
-    if token == start + 6 || at - token < 12 {
+    let word = start + SCHEMES[scheme].len();
+    if text.raw {
+        // What follows may be escaped.
+        return Some((Detector::BearerToken, start, word));
+    }
+    let token = text.run(word, |byte| matches!(byte, b' ' | b'\t' | b'+') || (scheme == 0 && matches!(byte, b':' | b'=')));
+    let end = text.run(token, |byte| is_word(byte) || matches!(byte, b'-' | b'.' | b'~' | b'+' | b'/'));
+    if token == word || (scheme > 0 && token > word + 2) || end - token < 12 {
         return None;
     }
-    at += text[at..].iter().take(2).take_while(|byte| **byte == b'=').count();
-    Some((token, at))
+    let end = end + text.bytes[end..].iter().take(2).take_while(|byte| **byte == b'=').count();
+    let detector = if scheme == 0 { Detector::BearerToken } else { Detector::Credentials };
+    let value = &text.bytes[token..end];
+    let fine = if scheme == 0 || scheme == 1 { is_credential(value) } else { is_mixed(value) };
+    fine.then_some((detector, token, end))
 }
 
 /// Whether what follows the word `bearer` is a credential and not a sentence.
-pub(super) fn is_token(token: &[u8]) -> bool {
-    token.len() >= 20 || token.iter().any(|byte| byte.is_ascii_digit() || *byte == b'=')
+pub(super) fn is_credential(token: &[u8]) -> bool {
+    token.len() >= 20 && !is_slug(token) || token.iter().any(|byte| byte.is_ascii_digit() || *byte == b'=')
 }
 
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
+/// Words with dashes, slashes or dots between them: `authentication-failed`.
+fn is_slug(token: &[u8]) -> bool {
+    token.iter().all(|byte| byte.is_ascii_lowercase() || matches!(byte, b'-' | b'/' | b'.' | b'_'))
+        && token.iter().any(|byte| !byte.is_ascii_lowercase())
 }
 
-/// The cards in the cluster around `at`, which starts at `from` at the earliest; gives the end of the cluster.
-pub(super) fn cards(text: &[u8], at: usize, from: usize, found: impl FnMut(usize, usize)) -> usize {
-    card::in_cluster(text, card::cluster_start(text, at, from), found)
+/// Whether a token has letters and digits, and is long.
+fn is_mixed(token: &[u8]) -> bool {
+    token.len() >= 16 && token.iter().any(u8::is_ascii_digit) && token.iter().any(u8::is_ascii_alphabetic) && !token.contains(&b'/')
+}
+
+/// The password of an address with its `@` at `at`: `scheme://user:password@host`. `last` is the one found before: a password
+/// with an `@` in it goes on.
+pub(super) fn url_password(text: &Text<'_>, at: usize, last: (usize, usize)) -> Option<(usize, usize)> {
+    const MAX_BYTES: usize = 256;
+    let from = at.saturating_sub(MAX_BYTES);
+    let stops = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'"' | b'\'' | b'<' | b'>' | b'?' | b'@');
+    let authority = from + text.bytes[from..at].iter().rposition(stops)? + 1;
+    if last.1 + 1 == authority && text.get(last.1) == Some(b'@') {
+        return Some((last.0, at));
+    }
+    let colon = authority + memchr::memchr(b':', &text.bytes[authority..at])?;
+    let scheme = text.bytes[..authority].ends_with(b"://");
+    let password = &text.bytes[colon + 1..at];
+    (scheme && !password.is_empty() && !is_tag(password) && password.iter().any(|byte| *byte != b'*')).then_some((colon + 1, at))
+}
+
+/// A private key whose `BEG` stands at `at`: from its first dash to its last, or to the end of the text.
+pub(super) fn private_key(text: &Text<'_>, at: usize) -> Option<(usize, usize)> {
+    const MAX_KIND_BYTES: usize = 40;
+    let start = at.checked_sub(5).filter(|start| text.bytes[*start..].starts_with(b"-----BEGIN "))?;
+    let kind = at + 6;
+    let end = text.run(kind, |byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b' ');
+    let kind = &text.bytes[kind..end];
+    let private = kind.ends_with(b"PRIVATE KEY") || kind.ends_with(b"PRIVATE KEY BLOCK");
+    if !private || kind.len() > MAX_KIND_BYTES + 17 || !text.bytes[end..].starts_with(b"-----") {
+        return None;
+    }
+    let rest = &text.bytes[end..];
+    let last = memchr::memmem::find(rest, b"-----END ").map(|found| {
+        let label = text.run(end + found + 9, |byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b' ');
+        text.run(label, |byte| byte == b'-').min(label + 5)
+    });
+    Some((start, last.unwrap_or(text.bytes.len())))
+}
+
+/// A hardware address with its fifth separator at `fifth`.
+pub(super) fn mac(text: &Text<'_>, fifth: usize) -> Option<(usize, usize)> {
+    let start = fifth.checked_sub(14)?;
+    let address: &[u8; 17] = text.bytes.get(start..)?.first_chunk()?;
+    let separator = address[14];
+    let fine = address.iter().enumerate().all(|(at, byte)| if at % 3 == 2 { *byte == separator } else { byte.is_ascii_hexdigit() });
+    let digits = || address.iter().enumerate().filter(|(at, _)| at % 3 != 2).map(|(_, byte)| *byte);
+    let joined = |at: usize| {
+        text.get(at)
+            .is_some_and(|byte| is_word(byte) || (byte == separator && text.get(at + 1).is_some_and(|byte| byte.is_ascii_hexdigit())))
+    };
+    let joined_before =
+        text.word_before(start) || (text.before(start) == Some(separator) && start >= 2 && text.bytes[start - 2].is_ascii_hexdigit());
+    (fine && !joined_before && !joined(start + 17) && digits().any(|byte| byte != b'0') && digits().any(|byte| byte | 0x20 != b'f'))
+        .then_some((start, start + 17))
+}
+
+/// The longest text of an IPv6 address: with an IPv4 address at its end.
+const MAX_IPV6_BYTES: usize = 45;
+
+/// Whether the hexadecimal digits before the colon at `at` start with the letter of an escape: `\f`, `\b`.
+pub(super) fn after_escape(text: &[u8], at: usize) -> bool {
+    let digits = text[..at].iter().rev().take(MAX_IPV6_BYTES).take_while(|byte| byte.is_ascii_hexdigit() || **byte == b':').count();
+    at > digits && text[at - digits - 1] == b'\\'
+}
+
+/// An IPv6 address around the colon at `at`; or where its run of digits and colons ends, as an error.
+pub(super) fn ipv6(text: &Text<'_>, at: usize) -> Result<(usize, usize), usize> {
+    let part = |byte: &u8| byte.is_ascii_hexdigit() || *byte == b':';
+    let before = text.bytes[..at].iter().rev().take(MAX_IPV6_BYTES + 1).take_while(|byte| part(byte)).count();
+    let mut start = at - before;
+    let run = at + text.bytes[at..].iter().take(MAX_IPV6_BYTES + 1).take_while(|byte| part(byte)).count();
+    if run - start > MAX_IPV6_BYTES {
+        return Err(text.run(at, |byte| part(&byte)));
+    }
+    let mut end = text.run(run, |byte| byte == b'.' || byte.is_ascii_digit()).min(start + MAX_IPV6_BYTES);
+    while end > run && text.bytes[end - 1] == b'.' {
+        end -= 1;
+    }
+    if end > run && memchr::memchr_iter(b'.', &text.bytes[run..end]).count() != 3 {
+        end = run;
+    }
+    let single = |first: Option<u8>, second: Option<u8>| first == Some(b':') && second != Some(b':');
+    if single(text.get(start), text.get(start + 1)) {
+        start += 1;
+    }
+    if end > start && single(text.before(end), text.before(end - 1)) {
+        end -= 1;
+    }
+    let address = text.bytes.get(start..end).unwrap_or_default();
+    let parsed = std::str::from_utf8(address).ok().and_then(|address| address.parse::<std::net::Ipv6Addr>().ok());
+    let joined = text.word_before(start) || text.word_at(end);
+    match parsed {
+        Some(parsed) if !joined && is_ipv6(address, parsed) => Ok((start, end)),
+        _ => Err(run.max(at + 1)),
+    }
+}
+
+/// Whether what parses as an address is one of a host, and not a path of code (`dead::beef`).
+fn is_ipv6(text: &[u8], address: std::net::Ipv6Addr) -> bool {
+    let first = address.segments()[0];
+    let known = matches!(first, 0x2000..=0x3fff | 0xfe80..=0xfebf | 0xff00..) || address.to_ipv4_mapped().is_some() || first == 0x64;
+    known && text.iter().any(u8::is_ascii_digit) && text.len() >= 6 && text.iter().filter(|byte| **byte == b':').count() >= 2
+}
+
+/// A line of a machine-readable passport around the `<` at `at`, or anywhere in the run there.
+pub(super) fn mrz(text: &Text<'_>, at: usize) -> Result<(usize, usize), usize> {
+    const LINE: usize = 44;
+    let part = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'<';
+    let before = text.bytes[..at].iter().rev().take(LINE * 2 + 1).take_while(|byte| part(**byte)).count();
+    let start = at - before;
+    let end = start + text.bytes[start..].iter().take(LINE * 2 + 1).take_while(|byte| part(**byte)).count();
+    if text.word_before(start) || text.word_at(end) {
+        return Err(end.max(at + 1));
+    }
+    let is_line = |line: &[u8]| is_mrz_line_1(line) || checks::mrz_line_2(line);
+    let run = &text.bytes[start..end];
+    let fine = match run.len() {
+        LINE => is_line(run),
+        88 => is_mrz_line_1(&run[..LINE]) && checks::mrz_line_2(&run[LINE..]),
+        _ => false,
+    };
+    if fine { Ok((start, end)) } else { Err(end.max(at + 1)) }
+}
+
+/// The first line: a document, a country and the names of its holder.
+fn is_mrz_line_1(line: &[u8]) -> bool {
+    line.len() == 44
+        && line[0] == b'P'
+        && line[2..5].iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'<')
+        && line[5..].iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'<')
+        && memchr::memmem::find(&line[5..], b"<<").is_some()
 }

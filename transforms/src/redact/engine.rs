@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use skidder_pipeline::json;
 
+use super::action::{Action, Writer};
+use super::catalog::{COUNT, Detector};
 use super::pattern::Pattern;
-use super::scan::{self, Hits, Places};
+use super::readers::{self, Wanted};
+use super::scan::Hits;
+use super::text::Text;
 use super::view::View;
-use super::{Builtin, detect};
+use super::{keys, names, reference};
 
 /// How often a leaf is looked at again after something was taken out. Taking a value out can uncover another one beside it;
 /// two rounds are the most that the built-in rules need. Own rules that feed each other for ever are stopped here.
@@ -32,8 +36,7 @@ pub(super) enum Form {
 /// A rule: its name for the counts, what it puts in the place of values, and how it finds them.
 pub(super) struct Rule {
     pub(super) name: Arc<str>,
-    pub(super) replacement: Box<[u8]>,
-    pub(super) escaped: Box<[u8]>,
+    pub(super) writer: Writer,
     pub(super) finder: Finder,
 }
 
@@ -41,17 +44,9 @@ pub(super) struct Rule {
 #[derive(Clone, Debug)]
 pub(super) enum Finder {
     /// By one of the hand-written detectors.
-    Builtin(Builtin),
+    Detector(Detector),
     /// By a regular expression of the configuration.
     Pattern(Pattern),
-}
-
-impl Rule {
-    pub(super) fn new(name: &str, replacement: &str, finder: Finder) -> Rule {
-        let mut escaped = Vec::new();
-        json::escape(replacement.as_bytes(), &mut escaped);
-        Rule { name: name.into(), replacement: replacement.as_bytes().into(), escaped: escaped.into(), finder }
-    }
 }
 
 /// A value that a rule found: where, and the rule's index.
@@ -65,9 +60,14 @@ pub(super) struct Hit {
 /// The rules, ready to be applied, and the space that this takes.
 pub(super) struct Engine {
     rules: Vec<Rule>,
-    builtins: [Option<usize>; Builtin::COUNT],
+    /// The rule of each detector that is on.
+    detectors: [Option<usize>; COUNT],
+    wanted: Wanted,
     patterns: Vec<usize>,
     view: View,
+    /// For one value alone.
+    value: View,
+    groups: Vec<(usize, usize)>,
     hits: Vec<Hit>,
     /// The leaf as the last round left it, and as the next one makes it.
     current: Vec<u8>,
@@ -78,37 +78,62 @@ pub(super) struct Engine {
     counts: Vec<u64>,
     /// How many leaves were withheld since then.
     withheld: u64,
+    /// What is to become of the field and the record that the last leaves stand in.
+    pub(super) drops: Drops,
+    paranoid: bool,
+}
+
+/// What is to be dropped because of what was found in it.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Drops {
+    pub(super) field: bool,
+    pub(super) event: bool,
 }
 
 impl Engine {
-    pub(super) fn new(rules: Vec<Rule>) -> Engine {
-        let mut builtins = [None; Builtin::COUNT];
+    pub(super) fn new(rules: Vec<Rule>, keep_private: bool, paranoid: bool) -> Engine {
+        let mut detectors = [None; COUNT];
         let mut patterns = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
             match rule.finder {
-                Finder::Builtin(builtin) => builtins[builtin as usize] = Some(index),
+                Finder::Detector(detector) => detectors[detector as usize] = Some(index),
                 Finder::Pattern(_) => patterns.push(index),
             }
         }
         let counts = vec![0; rules.len()];
-        let (current, next) = (Vec::new(), Vec::new());
-        Engine { rules, builtins, patterns, view: View::default(), hits: Vec::new(), current, next, part: (0, 0), counts, withheld: 0 }
+        Engine {
+            rules,
+            wanted: Wanted::new(detectors.map(|rule| rule.is_some()), keep_private),
+            detectors,
+            patterns,
+            view: View::default(),
+            value: View::default(),
+            groups: Vec::new(),
+            hits: Vec::new(),
+            current: Vec::new(),
+            next: Vec::new(),
+            part: (0, 0),
+            counts,
+            withheld: 0,
+            drops: Drops::default(),
+            paranoid,
+        }
     }
 
     /// The rules.
-    #[cfg(test)]
     pub(super) fn rules(&self) -> &[Rule] {
         &self.rules
     }
 
-    /// The rules, given back.
-    pub(super) fn into_rules(self) -> Vec<Rule> {
-        self.rules
-    }
-
-    /// Marks the blocks of a batch's bytes in which the rules of the configuration could find something; says whether that
-    /// can be told, so that not every leaf must be looked at.
-    pub(super) fn mark_patterns(&self, bytes: &[u8], hits: &mut Hits) -> bool {
+    /// Marks the blocks of a batch's bytes in which the rules could find something; says whether that can be told, so that
+    /// not every leaf must be looked at.
+    pub(super) fn mark(&mut self, bytes: &[u8], hits: &mut Hits) -> bool {
+        hits.clear(bytes.len());
+        if self.paranoid {
+            return false;
+        }
+        let text = Text { bytes, starts: &[], key: &[], raw: true };
+        readers::read(text, &self.wanted, &mut self.groups, |_, start, end| hits.mark(start, end));
         if self.patterns.is_empty() {
             return true;
         }
@@ -116,15 +141,16 @@ impl Engine {
         memchr::memchr_iter(b'\\', bytes).for_each(|at| hits.mark(at, at + 1));
         self.patterns.iter().all(|rule| match &self.rules[*rule].finder {
             Finder::Pattern(pattern) => pattern.mark(bytes, hits),
-            Finder::Builtin(_) => true,
+            Finder::Detector(_) => true,
         })
     }
 
-    /// Takes values out of a leaf; `None` where there is none.
+    /// Takes values out of a leaf that stands below `key` (escaped form; empty where it stands below none); `None` where
+    /// there is none.
     ///
     /// Should this go wrong, the whole leaf is withheld: nothing that was not checked gets out.
-    pub(super) fn redact(&mut self, raw: &[u8], form: Form) -> Option<&[u8]> {
-        match catch_unwind(AssertUnwindSafe(|| self.rounds(raw, form))) {
+    pub(super) fn redact(&mut self, raw: &[u8], form: Form, key: &[u8]) -> Option<&[u8]> {
+        match catch_unwind(AssertUnwindSafe(|| self.rounds(raw, form, key))) {
             Ok(Ok(false)) => None,
             Ok(Ok(true)) => Some(&self.current),
             Ok(Err(Endless)) | Err(_) => {
@@ -136,10 +162,10 @@ impl Engine {
 
     /// Takes values out of a leaf of which only `part` will be shown, and says where that is then. A value that the edge of
     /// the part goes through belongs to what is before the edge, as a whole.
-    pub(super) fn redact_part(&mut self, raw: &[u8], form: Form, part: (usize, usize)) -> Option<(&[u8], (usize, usize))> {
+    pub(super) fn redact_part(&mut self, raw: &[u8], form: Form, key: &[u8], part: (usize, usize)) -> Option<(&[u8], (usize, usize))> {
         self.part = part;
         let withheld = self.withheld;
-        self.redact(raw, form)?;
+        self.redact(raw, form, key)?;
         if self.withheld > withheld { Some((WITHHELD, (0, WITHHELD.len()))) } else { Some((&self.current, self.part)) }
     }
 
@@ -155,11 +181,13 @@ impl Engine {
         }
     }
 
-    fn rounds(&mut self, raw: &[u8], form: Form) -> Result<bool, Endless> {
+    fn rounds(&mut self, raw: &[u8], form: Form, key: &[u8]) -> Result<bool, Endless> {
         for round in 0..MAX_ROUNDS {
             let current = std::mem::take(&mut self.current);
             let text = if round == 0 { raw } else { &current };
-            let found = !self.find(text).is_empty();
+            self.find(text, key);
+            self.leave_audited(round == 0);
+            let found = !self.hits.is_empty();
             if found {
                 self.splice(text, form);
             }
@@ -173,159 +201,147 @@ impl Engine {
     }
 
     /// What is to be taken out of `raw`: in order, and none overlapping another.
-    pub(super) fn find(&mut self, raw: &[u8]) -> &[Hit] {
+    pub(super) fn find(&mut self, raw: &[u8], key: &[u8]) -> &[Hit] {
         self.hits.clear();
-        if View::differs(raw) {
+        let decoded = View::differs(raw);
+        if decoded {
             self.view.decode(raw);
-            find_in(&self.rules, &self.builtins, &self.patterns, self.view.text(), &mut self.hits);
+        }
+        let (bytes, starts) = if decoded { (self.view.text(), self.view.starts.as_slice()) } else { (raw, &[][..]) };
+        let key = if key.contains(&b'\\') { json::unescape(key) } else { key.into() };
+        let text = Text { bytes, starts, key: &key, raw: false };
+        let (detectors, hits) = (&self.detectors, &mut self.hits);
+        let mut found = |detector: Detector, start, end| {
+            if let Some(rule) = detectors[detector as usize] {
+                hits.push(Hit { start, end, rule });
+            }
+        };
+        if self.paranoid {
+            reference::read(text, &self.wanted, &mut found);
+        } else {
+            readers::read(text, &self.wanted, &mut self.groups, &mut found);
+        }
+        if let Some(says) = names::says(&key, false) {
+            let value = keys::KeyValue { says, start: 0, end: bytes.len(), quoted: true };
+            keys::judge(&text, &value, &mut found);
+        }
+        for &rule in &self.patterns {
+            if let Finder::Pattern(pattern) = &self.rules[rule].finder {
+                pattern.find(bytes, &key, |start, end| self.hits.push(Hit { start, end, rule }));
+            }
+        }
+        if decoded {
             for hit in &mut self.hits {
                 (hit.start, hit.end) = self.view.written(hit.start, hit.end);
             }
-        } else {
-            find_in(&self.rules, &self.builtins, &self.patterns, raw, &mut self.hits);
         }
         widen(raw, &mut self.hits);
         merge(&mut self.hits);
         &self.hits
     }
 
-    /// Writes `raw` with each hit replaced to `next`.
+    /// Leaves what is only to be counted out of the hits.
+    fn leave_audited(&mut self, first_round: bool) {
+        let (rules, counts) = (&self.rules, &mut self.counts);
+        self.hits.retain(|hit| {
+            let audited = rules[hit.rule].writer.action == Action::Audit;
+            counts[hit.rule] += u64::from(audited && first_round);
+            !audited
+        });
+    }
+
+    /// Writes `raw` with each hit replaced to `next`, and moves the part along.
     fn splice(&mut self, raw: &[u8], form: Form) {
         self.next.clear();
         let mut done = 0;
+        // The quotes of the number before, which are those of the others in its array.
+        let mut last_quote = None;
+        let edges = [self.part.0, self.part.1];
+        let mut moved = edges;
         for hit in &self.hits {
             let rule = &self.rules[hit.rule];
-            self.next.extend_from_slice(&raw[done..hit.start]);
-            self.next.extend_from_slice(if form == Form::Plain { &rule.replacement } else { &rule.escaped });
+            if hit.start < done {
+                continue; // a number that was taken out as a whole
+            }
+            let number = number(raw, hit, done, form, last_quote);
+            last_quote = number.as_ref().map(|number| number.quote);
+            let (start, end) = number.as_ref().map_or((hit.start, hit.end), |number| (number.start, number.end));
+            let quote = number.map_or(&b""[..], |number| number.quote);
+            for (edge, moved) in edges.iter().zip(&mut moved).filter(|(edge, _)| (done..=start).contains(*edge)) {
+                *moved = self.next.len() + edge - done;
+            }
+            self.next.extend_from_slice(&raw[done..start]);
+            self.next.extend_from_slice(quote);
+            let value = &raw[hit.start..hit.end];
+            if rule.writer.needs_value() {
+                self.value.decode(value);
+                rule.writer.write(self.value.text(), form == Form::Escaped, &mut self.next);
+            } else {
+                rule.writer.write(value, form == Form::Escaped, &mut self.next);
+            }
+            self.next.extend_from_slice(quote);
+            for (_, moved) in edges.iter().zip(&mut moved).filter(|(edge, _)| (start + 1..end).contains(*edge)) {
+                *moved = self.next.len();
+            }
+            self.drops.field |= rule.writer.action == Action::DropField;
+            self.drops.event |= rule.writer.action == Action::DropEvent;
             self.counts[hit.rule] += 1;
-            done = hit.end;
+            done = end;
+        }
+        for (edge, moved) in edges.iter().zip(&mut moved).filter(|(edge, _)| **edge >= done) {
+            *moved = self.next.len() + edge - done;
         }
         self.next.extend_from_slice(&raw[done..]);
-        self.part = (self.moved(self.part.0, form), self.moved(self.part.1, form));
-    }
-
-    /// Where `at` lies when the hits are replaced.
-    fn moved(&self, at: usize, form: Form) -> usize {
-        let (mut done, mut moved) = (0, 0);
-        for hit in self.hits.iter().take_while(|hit| hit.start < at) {
-            let rule = &self.rules[hit.rule];
-            let replacement = if form == Form::Plain { &rule.replacement } else { &rule.escaped };
-            moved += hit.start - done + replacement.len();
-            done = hit.end;
-        }
-        moved + at.saturating_sub(done)
+        self.part = (moved[0], moved[1]);
     }
 }
 
 /// Own rules that would go on for ever.
 struct Endless;
 
-/// Everything that the rules find in `text`, in no order.
-fn find_in(rules: &[Rule], builtins: &[Option<usize>; Builtin::COUNT], patterns: &[usize], text: &[u8], hits: &mut Vec<Hit>) {
-    let mut readers = Readers { text, builtins, hits, email: 0, jwt: 0, bearer: 0, address: 0, card: 0 };
-    scan::scan(text, |at, places| {
-        if places.any() {
-            readers.look(at, places);
-        }
-    });
-    for &rule in patterns {
-        if let Finder::Pattern(pattern) = &rules[rule].finder {
-            pattern.find(text, |start, end| hits.push(Hit { start, end, rule }));
-        }
-    }
+/// A number of JSON within a text, and the quotes of its key.
+struct Number<'a> {
+    start: usize,
+    end: usize,
+    quote: &'a [u8],
 }
 
-/// The built-in detectors on their way through a text: for each, where it looks on.
-struct Readers<'a> {
-    text: &'a [u8],
-    builtins: &'a [Option<usize>; Builtin::COUNT],
-    hits: &'a mut Vec<Hit>,
-    email: usize,
-    jwt: usize,
-    bearer: usize,
-    address: usize,
-    card: usize,
+/// The number that a hit is (a part of), if it stands in the place of a value of JSON within the text: what takes its place
+/// must have quotes, at the same depth of escapes as those around it. Before `done` the text was read already.
+fn number<'a>(raw: &'a [u8], hit: &Hit, done: usize, form: Form, last_quote: Option<&'a [u8]>) -> Option<Number<'a>> {
+    let numeric = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E');
+    if !raw[hit.start..hit.end].iter().all(numeric) {
+        return None;
+    }
+    let start = hit.start - raw[done..hit.start].iter().rev().take_while(|byte| numeric(byte)).count();
+    let end = hit.end + raw[hit.end..].iter().take_while(|byte| numeric(byte)).count();
+    let after = raw[end..].trim_ascii_start().first();
+    let between = &raw[done..start];
+    let quote = match between.trim_ascii_end().last() {
+        Some(b':') if matches!(after, Some(b',' | b'}' | b'\\') | None) => quote_before(raw, start),
+        // An element of an array: the nearest quotes before it, or those of its key.
+        Some(b',' | b'[') if matches!(after, Some(b',' | b']')) => {
+            let plain =
+                |byte: &u8| numeric(byte) || byte.is_ascii_whitespace() || byte.is_ascii_lowercase() || matches!(byte, b',' | b'[' | b']');
+            let before = start - between.iter().rev().take_while(|byte| plain(byte)).count();
+            match before.checked_sub(1).map(|at| raw[at]) {
+                _ if before == done && done > 0 => last_quote,
+                None if raw.starts_with(b"[") => Some(if form == Form::Plain { &b"\""[..] } else { b"\\\"" }),
+                Some(b':' | b'"') => quote_before(raw, before),
+                _ => None,
+            }
+        }
+        _ => None,
+    };
+    quote.map(|quote| Number { start, end, quote })
 }
 
-impl Readers<'_> {
-    fn look(&mut self, block: usize, places: Places) {
-        each_bit(places.marks, |bit| self.mark(block + bit));
-        if let Some(rule) = self.builtins[Builtin::Ipv4 as usize] {
-            each_bit(places.addresses, |bit| self.address(block + bit, rule));
-        }
-        if let Some(rule) = self.builtins[Builtin::CreditCard as usize] {
-            each_bit(places.cards, |bit| self.cards(block + bit, rule));
-        }
-    }
-
-    fn mark(&mut self, at: usize) {
-        let rule = |builtin: Builtin| self.builtins[builtin as usize];
-        match self.text.get(at) {
-            Some(b'@') => rule(Builtin::Email).into_iter().for_each(|rule| self.email(at, rule)),
-            Some(b'e') => rule(Builtin::Jwt).into_iter().for_each(|rule| self.jwt(at, rule)),
-            Some(b'b' | b'B') => rule(Builtin::BearerToken).into_iter().for_each(|rule| self.bearer(at, rule)),
-            _ => {}
-        }
-    }
-
-    fn email(&mut self, at: usize, rule: usize) {
-        if let Some((start, end)) = detect::email(self.text, at, self.email) {
-            self.email = end;
-            if detect::is_email(&self.text[start..end]) {
-                self.hits.push(Hit { start, end, rule });
-            }
-        }
-    }
-
-    fn jwt(&mut self, start: usize, rule: usize) {
-        if start < self.jwt {
-            return;
-        }
-        match detect::jwt(self.text, start) {
-            Ok(end) => {
-                self.jwt = end;
-                self.hits.push(Hit { start, end, rule });
-            }
-            Err(end) => self.jwt = end,
-        }
-    }
-
-    fn bearer(&mut self, at: usize, rule: usize) {
-        if at < self.bearer {
-            return;
-        }
-        if let Some((start, end)) = detect::bearer(self.text, at) {
-            self.bearer = end;
-            if detect::is_token(&self.text[start..end]) {
-                self.hits.push(Hit { start, end, rule });
-            }
-        }
-    }
-
-    fn address(&mut self, third_dot: usize, rule: usize) {
-        if third_dot < self.address {
-            return;
-        }
-        if let Some((start, end)) = detect::ipv4(self.text, third_dot) {
-            self.address = end;
-            if detect::is_ipv4(&self.text[start..end]) {
-                self.hits.push(Hit { start, end, rule });
-            }
-        }
-    }
-
-    fn cards(&mut self, at: usize, rule: usize) {
-        if at >= self.card {
-            self.card = detect::cards(self.text, at, self.card, |start, end| self.hits.push(Hit { start, end, rule }));
-        }
-    }
-}
-
-fn each_bit(mut bits: u64, mut visit: impl FnMut(usize)) {
-    while bits != 0 {
-        visit(bits.trailing_zeros() as usize);
-        bits &= bits - 1;
-    }
+/// The quote, with its backslashes, that stands before `at`, with a `:` between or none.
+fn quote_before(raw: &[u8], at: usize) -> Option<&[u8]> {
+    let before = raw[..at].trim_ascii_end();
+    let before = before.strip_suffix(b":").map_or(before, <[u8]>::trim_ascii_end);
+    let slashes = before.strip_suffix(b"\"")?.iter().rev().take_while(|byte| **byte == b'\\').count();
+    Some(&before[before.len() - 1 - slashes..])
 }
 
 /// Moves the ends of hits outwards to whole characters: a pattern of the configuration may match bytes.

@@ -1,62 +1,110 @@
 //! Which of 64 bytes are of which class, as bit masks: bit *n* stands for byte *n*.
 //!
-//! Written so that the compiler makes vector instructions of it: one loop without branches gives each byte a byte of class
-//! bits, 16 at a time with SSE2 or NEON; then a multiplication gathers eight of these into eight bits of a mask.
+//! Comparisons of 64 bytes at once, with the widest instructions that the processor has: which these are is found out when
+//! the program runs, and the masks are the same whichever are used.
 
-/// How many bytes a window has: 64, and the two after them for literals that start at the last.
-pub(super) const WINDOW: usize = 66;
+use fearless_simd::{Level, Simd, SimdBase, SimdMask, dispatch, mask8x64, u8x64};
 
-/// The classes of the first 64 bytes of a window.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// How many bytes a mask is for.
+pub(super) const BLOCK: usize = 64;
+
+/// How many bytes after a block are looked at: literals may start at its last byte.
+pub(super) const BEHIND: usize = 2;
+
+/// The classes of 64 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Masks {
     /// `0` to `9`.
     pub(super) digit: u64,
     /// `.`
     pub(super) dot: u64,
-    /// Space, `-` and `.`: what may stand between the groups of a card number.
+    /// Space, `-`, `.` and brackets: what may stand between groups of digits.
     pub(super) separator: u64,
-    /// `@`, or the first byte of `eyJ` (or `EyJ`), of `bea` in any case, of `\u`, or of `%0` to `%7`.
-    pub(super) mark: u64,
+    /// `:`
+    pub(super) colon: u64,
+    /// `:` and `-`.
+    pub(super) joint: u64,
+    /// Letters, digits, `_` and `-`.
+    pub(super) token: u64,
+    /// `@`
+    pub(super) at: u64,
+    /// The first byte of what the decoded view writes otherwise: `\u`, `%0` to `%7`, and characters of three bytes among which
+    /// are spaces, dashes, wide digits and `№`.
+    pub(super) escape: u64,
+    /// The first byte of `eyJ` and, in any case, of `bea`, `bas`, `neg`, `pas`, `beg`, and of the `tok` of `token` and the
+    /// `pik` of `apikey`.
+    pub(super) word: u64,
+    /// The first byte of two capitals and a digit.
+    pub(super) account: u64,
+    /// A `<` before another one or a digit.
+    pub(super) filler: u64,
+    /// The last byte of what may be a key: a letter before a quote, `=`, `:`, a backslash, `%`, `]` or a new line; or a space
+    /// before `=` or `:`.
+    pub(super) key_end: u64,
 }
 
-/// The masks of a window.
-#[inline(always)]
-pub(super) fn masks(window: &[u8; WINDOW]) -> Masks {
-    let mut classes = [0; 64];
-    for (at, class) in classes.iter_mut().enumerate() {
-        *class = class_bits(window[at], window[at + 1], window[at + 2]);
-    }
-    let mut masks = Masks { digit: 0, dot: 0, separator: 0, mark: 0 };
-    for (part, classes) in classes.as_chunks::<8>().0.iter().enumerate() {
-        let word = u64::from_le_bytes(*classes);
-        masks.digit |= gather(word) << (part * 8);
-        masks.dot |= gather(word >> 1) << (part * 8);
-        masks.separator |= gather(word >> 2) << (part * 8);
-        masks.mark |= gather(word >> 3) << (part * 8);
-    }
-    masks
+/// Writes the masks of the blocks of `text` to `out`: `text` has so many blocks and [`BEHIND`] bytes more.
+pub(super) fn classify(text: &[u8], out: &mut [Masks]) {
+    let level = Level::new();
+    dispatch!(level, simd => blocks(simd, text, out));
 }
 
-/// One bit for each class that a byte is of, seen with the two after it. No branches, or the loop above is no longer made
-/// of vector instructions.
 #[inline(always)]
-fn class_bits(byte: u8, next: u8, third: u8) -> u8 {
-    let digit = byte.wrapping_sub(b'0') < 10;
-    let dot = byte == b'.';
-    let separator = dot | (byte == b' ') | (byte == b'-');
-    // Letters in lower case; other bytes become others, none of which a comparison here is for.
+fn blocks<S: Simd>(simd: S, text: &[u8], out: &mut [Masks]) {
+    for (block, masks) in out.iter_mut().enumerate() {
+        if let Some(window) = text.get(block * BLOCK..block * BLOCK + BLOCK + BEHIND) {
+            *masks = of(simd, window);
+        }
+    }
+}
+
+#[inline(always)]
+fn of<S: Simd>(simd: S, window: &[u8]) -> Masks {
+    let byte = u8x64::from_slice(simd, &window[..BLOCK]);
+    let next = u8x64::from_slice(simd, &window[1..BLOCK + 1]);
+    let third = u8x64::from_slice(simd, &window[2..BLOCK + 2]);
+    let is = |bytes: u8x64<S>, value: u8| -> mask8x64<S> { bytes.simd_eq(value) };
+    let between = |bytes: u8x64<S>, first: u8, count: u8| -> mask8x64<S> { (bytes - first).simd_lt(count) };
+    // Letters in lower case; other bytes become others, none of which a comparison with a letter is for.
     let [lower, lower_next, lower_third] = [byte | 0x20, next | 0x20, third | 0x20];
-    let eyj = (lower == b'e') & (next == b'y') & (third == b'J');
-    let bea = (lower == b'b') & (lower_next == b'e') & (lower_third == b'a');
-    let escape = ((byte == b'\\') & (next == b'u')) | ((byte == b'%') & (next.wrapping_sub(b'0') < 8));
-    let mark = (byte == b'@') | escape | eyj | bea;
-    u8::from(digit) | u8::from(dot) << 1 | u8::from(separator) << 2 | u8::from(mark) << 3
-}
 
-/// The lowest bits of eight bytes, as eight bits.
-#[inline(always)]
-fn gather(word: u64) -> u64 {
-    (word & 0x0101_0101_0101_0101).wrapping_mul(0x0102_0408_1020_4080) >> 56
+    let digit = between(byte, b'0', 10);
+    let dot = is(byte, b'.');
+    let dash = is(byte, b'-');
+    let colon = is(byte, b':');
+    let space = is(byte, b' ');
+    let letter = between(lower, b'a', 26);
+    let wide = !byte.simd_lt(0x80);
+
+    let assigns = is(next, b'=') | is(next, b':');
+    let ends = assigns | is(next, b'"') | is(next, b'\\') | is(next, b'%') | is(next, b'\n') | is(next, b'\'') | is(next, b']');
+
+    let literal = |one: u8, two: u8, three: u8| is(lower, one) & is(lower_next, two) & is(lower_third, three);
+    let word = literal(b'e', b'y', b'j')
+        | (is(lower, b'b')
+            & ((is(lower_next, b'e') & (is(lower_third, b'a') | is(lower_third, b'g'))) | (is(lower_next, b'a') & is(lower_third, b's'))))
+        | (is(lower, b'p') & ((is(lower_next, b'a') & is(lower_third, b's')) | (is(lower_next, b'i') & is(lower_third, b'k'))))
+        | literal(b't', b'o', b'k')
+        | literal(b'n', b'e', b'g');
+    let spelled =
+        (is(byte, 0xef) & is(next, 0xbc)) | (is(byte, 0xc2) & is(next, 0xa0)) | (is(byte, 0xe2) & (is(next, 0x84) | is(next, 0x80)));
+    let escape = (is(byte, b'\\') & is(next, b'u')) | (is(byte, b'%') & between(next, b'0', 8)) | spelled;
+    let account = between(byte, b'A', 26) & between(next, b'A', 26) & between(third, b'0', 10);
+    let filler = is(byte, b'<') & (is(next, b'<') | between(next, b'0', 10));
+    Masks {
+        digit: digit.to_bitmask(),
+        dot: dot.to_bitmask(),
+        separator: (dot | space | dash | between(byte, b'(', 2)).to_bitmask(),
+        colon: colon.to_bitmask(),
+        joint: (colon | dash).to_bitmask(),
+        token: (letter | digit | dash | is(byte, b'_')).to_bitmask(),
+        at: is(byte, b'@').to_bitmask(),
+        escape: escape.to_bitmask(),
+        word: word.to_bitmask(),
+        account: account.to_bitmask(),
+        filler: filler.to_bitmask(),
+        key_end: (((letter | wide) & ends) | (space & assigns)).to_bitmask(),
+    }
 }
 
 #[cfg(test)]
@@ -65,19 +113,30 @@ mod tests {
 
     use super::*;
 
-    fn plain(window: &[u8; WINDOW]) -> Masks {
+    fn plain(window: &[u8]) -> Masks {
         let mask = |test: &dyn Fn(&[u8]) -> bool| (0..64).fold(0, |bits, at| bits | u64::from(test(&window[at..at + 3])) << at);
+        let literals = ["eyj", "bea", "beg", "bas", "tok", "pas", "pik", "neg"];
         Masks {
             digit: mask(&|b| b[0].is_ascii_digit()),
             dot: mask(&|b| b[0] == b'.'),
-            separator: mask(&|b| matches!(b[0], b' ' | b'-' | b'.')),
-            mark: mask(&|b| {
-                b[0] == b'@'
-                    || b.starts_with(b"\\u")
+            separator: mask(&|b| matches!(b[0], b' ' | b'-' | b'.' | b'(' | b')')),
+            colon: mask(&|b| b[0] == b':'),
+            joint: mask(&|b| matches!(b[0], b':' | b'-')),
+            token: mask(&|b| b[0].is_ascii_alphanumeric() || matches!(b[0], b'_' | b'-')),
+            at: mask(&|b| b[0] == b'@'),
+            escape: mask(&|b| {
+                b.starts_with(b"\\u")
                     || (b[0] == b'%' && (b'0'..=b'7').contains(&b[1]))
-                    || b.eq_ignore_ascii_case(b"bea")
-                    || b == b"eyJ"
-                    || b == b"EyJ"
+                    || matches!(b, [0xef, 0xbc, _] | [0xc2, 0xa0, _] | [0xe2, 0x80 | 0x84, _])
+            }),
+            // A byte or'd with 0x20 may become a letter that it was not: `Y` is one, and so is 0x59 alone.
+            word: mask(&|b| literals.iter().any(|literal| b.iter().map(|byte| byte | 0x20).eq(literal.bytes()))),
+            account: mask(&|b| b[0].is_ascii_uppercase() && b[1].is_ascii_uppercase() && b[2].is_ascii_digit()),
+            filler: mask(&|b| b[0] == b'<' && (b[1] == b'<' || b[1].is_ascii_digit())),
+            key_end: mask(&|b| {
+                let letter = b[0].is_ascii_alphabetic() || b[0] >= 0x80;
+                letter && matches!(b[1], b'=' | b':' | b'"' | b'\'' | b'\\' | b'%' | b'\n' | b']')
+                    || b[0] == b' ' && matches!(b[1], b'=' | b':')
             }),
         }
     }
@@ -86,11 +145,13 @@ mod tests {
         #[test]
         fn masks_say_what_each_byte_is(
             text in proptest::collection::vec(prop_oneof![
-                any::<u8>(), proptest::sample::select(b"eyJEbBAa@\\u%.- 0123456789".to_vec())
-            ], WINDOW)
+                any::<u8>(), proptest::sample::select(b"eyJEbBGAastTokKpPiINng@\\u%.- 0123456789:=\"'_()<]\n\xef\xbc\xc2\xa0\xe2\x84\x80".to_vec())
+            ], 2 * BLOCK + BEHIND)
         ) {
-            let window: [u8; WINDOW] = text.try_into().unwrap_or([0; WINDOW]);
-            prop_assert_eq!(masks(&window), plain(&window));
+            let mut masks = [Masks::default(); 2];
+            classify(&text, &mut masks);
+            prop_assert_eq!(masks[0], plain(&text));
+            prop_assert_eq!(masks[1], plain(&text[BLOCK..]));
         }
     }
 }

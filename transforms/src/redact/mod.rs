@@ -7,12 +7,27 @@
 //!
 //! Invariants: valid JSON in, valid JSON out; tags are never taken for values; what cannot be checked is withheld.
 
+mod action;
+mod bank;
 mod card;
+mod catalog;
+mod checks;
+mod config;
+mod context;
 mod detect;
+mod digits;
 mod engine;
+mod keys;
+mod line;
 mod masks;
+mod names;
 mod pattern;
+mod pseudonym;
+mod readers;
+mod reference;
 mod scan;
+mod text;
+mod tokens;
 mod tree;
 mod view;
 
@@ -25,80 +40,18 @@ use skidder_pipeline::transform::{Report, Transform};
 use skidder_pipeline::value::{Kind, Span, Value};
 
 use crate::fields::append;
-use engine::{Engine, Finder, Form, Rule, WITHHELD_NAME};
-use pattern::Pattern;
+pub use action::Action;
+pub use config::{RedactConfig, RuleConfig};
+use engine::{Engine, Form};
+pub use line::{Found, LineRedactor};
+pub use pattern::Validator;
+pub use pseudonym::{KeyConfig, Keys, pseudonym};
 use scan::Hits;
+use tree::Below;
 
-/// Takes personal data and secrets out of every string, number and key of a record, at any depth, and puts a tag in their
-/// place: `[EMAIL]`.
-///
-/// What overlaps is taken out together. A number that loses a part of itself becomes a string, so that JSON stays JSON.
-#[derive(Clone, Debug, serde::Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RedactConfig {
-    /// The built-in rules to apply; all of them by default.
-    #[serde(default = "Builtin::all")]
-    pub builtins: Vec<Builtin>,
-    /// Rules of your own. Each costs a search of everything; one that looks around (`^`, `$`, `\b`) costs more, because it
-    /// must be asked about every leaf by itself.
-    #[serde(default)]
-    pub rules: Vec<RuleConfig>,
-}
-
-/// The built-in rules.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Builtin {
-    /// Mail addresses: `[EMAIL]`.
-    Email,
-    /// Payment card numbers of known issuers with a right check digit: `[CREDIT_CARD]`.
-    CreditCard,
-    /// IPv4 addresses, except those of the host itself: `[IPV4]`.
-    Ipv4,
-    /// JSON Web Tokens: `[JWT]`.
-    Jwt,
-    /// What follows the word `Bearer`: `[BEARER_TOKEN]`.
-    BearerToken,
-}
-
-/// A rule of the configuration.
-#[derive(Clone, Debug, serde::Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RuleConfig {
-    /// The name, for the counts and the tag.
-    pub name: String,
-    /// The regular expression (Rust's syntax, linear in time) of what to take out. It may not match the empty string.
-    pub pattern: String,
-    /// What is put in its place, as it is written; by default the name in capitals and brackets: `[BOOKING_ID]`.
-    pub replacement: Option<String>,
-}
-
-/// The most rules of the configuration: each is a search of everything, and takes up to half a MiB of memory.
-const MAX_RULES: usize = 50;
-
-impl Builtin {
-    /// How many there are.
-    const COUNT: usize = 5;
-
-    fn all() -> Vec<Builtin> {
-        vec![Builtin::Email, Builtin::CreditCard, Builtin::Ipv4, Builtin::Jwt, Builtin::BearerToken]
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Builtin::Email => "email",
-            Builtin::CreditCard => "credit_card",
-            Builtin::Ipv4 => "ipv4",
-            Builtin::Jwt => "jwt",
-            Builtin::BearerToken => "bearer_token",
-        }
-    }
-}
-
-impl Default for RedactConfig {
-    fn default() -> Self {
-        RedactConfig { builtins: Builtin::all(), rules: Vec::new() }
-    }
+/// The detectors that there are: name, group, whether it belongs to `"default"`, and what it finds.
+pub fn detectors() -> impl Iterator<Item = (&'static str, &'static str, bool, &'static str)> {
+    catalog::CATALOG.iter().map(|entry| (entry.name, entry.group.name(), entry.default, entry.finds))
 }
 
 /// The transform.
@@ -107,6 +60,58 @@ pub struct Redact {
     hits: Hits,
     shared: PerShared<Option<RedactedShared>>,
     scratch: Vec<u8>,
+    /// Fields to be dropped: the record's index and the field's.
+    dropped: Vec<(usize, usize)>,
+    events: Vec<usize>,
+    keys: MovedKeys,
+}
+
+/// Keys that do not stand before their values, and whether they say something of them.
+#[derive(Default)]
+struct MovedKeys {
+    known: Vec<(Span, bool)>,
+}
+
+impl MovedKeys {
+    /// The fields of a batch share few of such keys, one of each.
+    const MAX: usize = 16;
+
+    fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    /// Whether there is something in a key, or it says something of its value.
+    fn says(&mut self, engine: &mut Engine, bytes: &[u8], key: Span) -> bool {
+        if let Some((_, says)) = self.known.iter().find(|(known, _)| *known == key) {
+            return *says;
+        }
+        let text = key.of(bytes);
+        let says =
+            text.contains(&b'\\') || names::says(text, false).is_some() || context::in_key(text) || !engine.find(text, &[]).is_empty();
+        if self.known.len() < Self::MAX {
+            self.known.push((key, says));
+        }
+        says
+    }
+}
+
+/// Whether what stands around a text in the batch's bytes is no part of it for any detector, so that what the scan found among
+/// the bytes is what there is in the text. Else it must be looked at by itself.
+fn stands_apart(bytes: &[u8], span: Span) -> bool {
+    let (start, end) = (span.start as usize, span.end as usize);
+    let before = match bytes[..start] {
+        [] => true,
+        [.., before, b' '] => !before.is_ascii_digit() && before != b' ' && before != b')',
+        [.., before] => matches!(before, b'"' | b'\n' | b',' | b':' | b'[' | b'{'),
+    };
+    let after = bytes.get(end).is_none_or(|after| matches!(after, b'"' | b'\n' | b'\r' | b',' | b']' | b'}'));
+    start >= end || before && after
+}
+
+/// Whether a key stands right before its value, as in JSON, so that the scan saw both together.
+fn stands_before(key: Span, value: Span) -> bool {
+    const MAX_BETWEEN_BYTES: u32 = 8;
+    (2..=MAX_BETWEEN_BYTES).contains(&value.start.wrapping_sub(key.end))
 }
 
 /// Shared fields of which some held something.
@@ -116,13 +121,24 @@ struct RedactedShared {
     /// What each rule took out of them: so much of it is in each record.
     counts: Vec<(Arc<str>, u64)>,
     keys_changed: bool,
+    /// Whether what was found in them drops their records.
+    drop_events: bool,
 }
 
 impl Redact {
     /// The transform that `config` describes.
     pub fn new(config: &RedactConfig) -> Result<Redact, Vec<Problem>> {
-        let rules = rules(config)?;
-        Ok(Redact { engine: Engine::new(rules), hits: Hits::default(), shared: PerShared::new(), scratch: Vec::new() })
+        let engine = config::engine(config)?;
+        let (dropped, events) = (Vec::new(), Vec::new());
+        Ok(Redact {
+            engine,
+            hits: Hits::default(),
+            shared: PerShared::new(),
+            scratch: Vec::new(),
+            dropped,
+            events,
+            keys: MovedKeys::default(),
+        })
     }
 
     /// Redacts the fields that all records share; says whether a key of them changed.
@@ -134,13 +150,21 @@ impl Redact {
             report.redacted(rule, count * batch.len() as u64);
         }
         batch.set_shared(made.fields.clone());
+        if made.drop_events {
+            report.filtered += batch.len() as u64;
+            batch.retain(|_| false);
+        }
         made.keys_changed
     }
 
     /// Redacts the value of one field.
-    fn value(&mut self, bytes: &mut Vec<u8>, field: &mut Field) {
+    fn value(&mut self, bytes: &mut Vec<u8>, field: &mut Field, looks_at_key: bool, looks: impl Fn(Span) -> bool) {
         let value = Value { kind: field.kind, raw: field.value.of(bytes) };
-        if let Some(kind) = redact_value(&mut self.engine, value, &mut self.scratch) {
+        let base = field.value.start as usize;
+        let looks = |start, end| looks(Span::new(base + start, base + end));
+        if let Some(kind) =
+            redact_value(&mut self.engine, value, Below { key: field.key.of(bytes).into(), looks: looks_at_key }, looks, &mut self.scratch)
+        {
             *field = Field { kind, value: append(bytes, &self.scratch), ..*field };
         }
     }
@@ -150,7 +174,8 @@ impl Redact {
         let form = if field.kind == Kind::Text { Form::Plain } else { Form::Escaped };
         let (base, end) = (cut.around.start as usize, cut.around.end as usize);
         let part = (field.value.start as usize - base, field.value.end as usize - base);
-        let Some((text, (start, end))) = self.engine.redact_part(&bytes[base..end], form, part) else { return };
+        let key = field.key.of(bytes);
+        let Some((text, (start, end))) = self.engine.redact_part(&bytes[base..end], form, key, part) else { return };
         cut.around = append(bytes, text);
         let base = cut.around.start as usize;
         cut.value = Span::new(base + start, base + end);
@@ -159,9 +184,35 @@ impl Redact {
 
     /// Redacts the key of one field; says whether it changed.
     fn key(&mut self, bytes: &mut Vec<u8>, field: &mut Field) -> bool {
-        let Some(key) = self.engine.redact(field.key.of(bytes), Form::Escaped) else { return false };
+        let Some(key) = self.engine.redact(field.key.of(bytes), Form::Escaped, &[]) else { return false };
         field.key = append(bytes, key);
         true
+    }
+
+    /// Removes the fields and records that are to be dropped.
+    fn drop_marked(&mut self, batch: &mut Batch, report: &mut Report) {
+        let mut index = 0;
+        if !self.dropped.is_empty() {
+            batch.rewrite(|record, old| {
+                for (at, field) in old.iter().enumerate() {
+                    if self.dropped.binary_search(&(index, at)).is_err() {
+                        record.keep(std::slice::from_ref(field));
+                    }
+                }
+                index += 1;
+            });
+            self.dropped.clear();
+        }
+        if !self.events.is_empty() {
+            let mut index = 0;
+            batch.retain(|_| {
+                let kept = self.events.binary_search(&index).is_err();
+                index += 1;
+                kept
+            });
+            report.filtered += self.events.len() as u64;
+            self.events.clear();
+        }
     }
 }
 
@@ -169,34 +220,53 @@ impl Transform for Redact {
     fn apply(&mut self, batch: &mut Batch, report: &mut Report) {
         let shared_keys_changed = self.redact_shared(batch, report);
         let mut hits = std::mem::take(&mut self.hits);
-        hits.find(batch.bytes());
-        let everything = !self.engine.mark_patterns(batch.bytes(), &mut hits);
-        if everything || shared_keys_changed || hits.any() {
-            let shared = batch.shared().clone();
-            let looks = |span: Span| everything || hits.within(span.start as usize, span.end as usize);
-            let mut cuts = std::mem::take(batch.cuts());
-            batch.edit_values(|bytes, _, fields| {
-                let mut keys_changed = shared_keys_changed;
-                for field in &mut *fields {
-                    let of_field = |cut: &&mut Cut| cut.value == field.value && matches!(field.kind, Kind::Text | Kind::String);
-                    if let Some(cut) = cuts.iter_mut().find(of_field) {
-                        if looks(cut.around) {
-                            self.part(bytes, field, cut);
-                        }
-                    } else if looks(field.value) {
-                        self.value(bytes, field);
+        let everything = !self.engine.mark(batch.bytes(), &mut hits);
+        let shared = batch.shared().clone();
+        let mut keys = std::mem::take(&mut self.keys);
+        keys.clear();
+        let mut cuts = std::mem::take(batch.cuts());
+        batch.edit_values(|bytes, record, fields| {
+            let mut keys_changed = shared_keys_changed;
+            for (at, field) in fields.iter_mut().enumerate() {
+                let within = |span: Span| everything || hits.within(span.start as usize, span.end as usize);
+                // A key may say something of a value that looks like nothing.
+                let looks_at_key = everything
+                    || if stands_before(field.key, field.value) {
+                        within(field.key)
+                    } else {
+                        keys.says(&mut self.engine, bytes, field.key)
+                    };
+                if looks_at_key {
+                    let changed = self.key(bytes, field);
+                    keys_changed |= changed;
+                }
+                let of_field = |cut: &&mut Cut| cut.value == field.value && matches!(field.kind, Kind::Text | Kind::String);
+                if let Some(cut) = cuts.iter_mut().find(of_field) {
+                    if looks_at_key || within(cut.around) || !stands_apart(bytes, cut.around) {
+                        self.part(bytes, field, cut);
                     }
-                    if looks(field.key) {
-                        keys_changed |= self.key(bytes, field);
+                } else {
+                    let apart = stands_apart(bytes, field.value);
+                    if looks_at_key || !apart || within(field.value) {
+                        self.value(bytes, field, looks_at_key, |span| !apart || within(span));
                     }
                 }
-                if keys_changed {
-                    tell_keys_apart(bytes, fields, &shared);
+                let drops = std::mem::take(&mut self.engine.drops);
+                if drops.field {
+                    self.dropped.push((record, at));
                 }
-            });
-            *batch.cuts() = cuts;
-            self.engine.take_counts(|rule, count| report.redacted(rule, count));
-        }
+                if drops.event && self.events.last() != Some(&record) {
+                    self.events.push(record);
+                }
+            }
+            if keys_changed {
+                tell_keys_apart(bytes, fields, &shared);
+            }
+        });
+        *batch.cuts() = cuts;
+        self.keys = keys;
+        self.engine.take_counts(|rule, count| report.redacted(rule, count));
+        self.drop_marked(batch, report);
         self.hits = hits;
     }
 }
@@ -204,16 +274,20 @@ impl Transform for Redact {
 impl RedactedShared {
     fn of(shared: &Arc<Shared>, engine: &mut Engine, scratch: &mut Vec<u8>) -> Option<RedactedShared> {
         let mut fields = SharedFields::default();
-        let (mut changed, mut keys_changed) = (false, false);
+        let (mut changed, mut keys_changed, mut drop_events) = (false, false, false);
         for (key, value) in shared.iter() {
-            let key = match engine.redact(key, Form::Escaped) {
+            let key = match engine.redact(key, Form::Escaped, &[]) {
                 Some(key) => {
                     keys_changed = true;
                     tree::free_key(key, |key| fields.get(key).is_some() || shared.get(key).is_some())
                 }
                 None => key.to_vec(),
             };
-            match redact_value(engine, value, scratch) {
+            let redacted = redact_value(engine, value, Below { key: key.as_slice().into(), looks: true }, |_, _| true, scratch);
+            let drops = std::mem::take(&mut engine.drops);
+            drop_events |= drops.event;
+            match redacted {
+                Some(_) if drops.field => changed = true,
                 Some(kind) => {
                     changed = true;
                     fields.set(&key, Value { kind, raw: scratch });
@@ -223,22 +297,35 @@ impl RedactedShared {
         }
         let mut counts = Vec::new();
         engine.take_counts(|rule, count| counts.push((rule.clone(), count)));
-        (changed || keys_changed).then(|| RedactedShared { fields: Shared::new(fields), counts, keys_changed })
+        (changed || keys_changed).then(|| RedactedShared { fields: Shared::new(fields), counts, keys_changed, drop_events })
     }
 }
 
-/// Writes the value without what the rules take out to `out` and gives its new kind; `None` where nothing was found.
-fn redact_value(engine: &mut Engine, value: Value<'_>, out: &mut Vec<u8>) -> Option<Kind> {
+/// Writes the value without what the rules take out to `out` and gives its new kind; `None` where nothing was found. `below` is
+/// the key that it stands below, in its escaped form, and `looks` says of a stretch of it whether there is something to look at.
+fn redact_value(
+    engine: &mut Engine,
+    value: Value<'_>,
+    below: Below<'_>,
+    looks: impl Fn(usize, usize) -> bool,
+    out: &mut Vec<u8>,
+) -> Option<Kind> {
     let (form, kind) = match value.kind {
+        // A text that is JSON as a whole stays so.
+        Kind::Text if is_json(value.raw) => return tree::redact(engine, value.raw, below, looks, out).then_some(Kind::Text),
         Kind::Text => (Form::Plain, Kind::Text),
         Kind::String | Kind::Number => (Form::Escaped, Kind::String),
-        Kind::Object | Kind::Array => return tree::redact(engine, value.raw, out).then_some(value.kind),
+        Kind::Object | Kind::Array => return tree::redact(engine, value.raw, below, looks, out).then_some(value.kind),
         Kind::Bool | Kind::Null => return None,
     };
-    let redacted = engine.redact(value.raw, form)?;
+    let redacted = engine.redact(value.raw, form, &below.key)?;
     out.clear();
     out.extend_from_slice(redacted);
     Some(kind)
+}
+
+fn is_json(text: &[u8]) -> bool {
+    matches!(text.trim_ascii_start().first(), Some(b'{' | b'[')) && skidder_pipeline::json::value(text).is_ok()
 }
 
 /// Gives fields whose keys became equal to others' new ones: `[EMAIL]`, `[EMAIL]_2`.
@@ -256,64 +343,5 @@ fn tell_keys_apart(bytes: &mut Vec<u8>, fields: &mut [Field], shared: &Shared) {
     }
 }
 
-fn rules(config: &RedactConfig) -> Result<Vec<Rule>, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut rules: Vec<Rule> = Vec::new();
-    for builtin in Builtin::all().into_iter().filter(|builtin| config.builtins.contains(builtin)) {
-        rules.push(Rule::new(builtin.name(), &tag(builtin.name()), Finder::Builtin(builtin)));
-    }
-    if config.rules.len() > MAX_RULES {
-        problems.push(Problem::at("rules", format!("there are more than {MAX_RULES} rules")).help("join patterns with `|`"));
-    }
-    for (index, rule) in config.rules.iter().enumerate() {
-        let problem = |option: &str, message: String| Problem::at(&format!("rules.{index}.{option}"), message);
-        if rule.name.is_empty() || rule.name == WITHHELD_NAME || rules.iter().any(|other| *other.name == *rule.name) {
-            problems.push(problem("name", format!("a rule needs a name of its own, and `{}` is none", rule.name)));
-        }
-        let replacement = rule.replacement.clone().unwrap_or_else(|| tag(&rule.name));
-        match Pattern::new(&rule.pattern) {
-            Ok(pattern) => rules.push(Rule::new(&rule.name, &replacement, Finder::Pattern(pattern))),
-            Err(message) => problems.push(problem("pattern", message)),
-        }
-    }
-    if rules.is_empty() && problems.is_empty() {
-        problems.push(Problem::at("", "there is no rule, so nothing would be redacted").help("leave `builtins` out to have all of them"));
-    }
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    check_replacements(config, rules)
-}
-
-/// The tag that stands in the place of what the rule `name` takes out.
-fn tag(name: &str) -> String {
-    format!("[{}]", name.to_uppercase())
-}
-
-/// Refuses rules that find something in a replacement: redacting twice would not be redacting once.
-fn check_replacements(config: &RedactConfig, rules: Vec<Rule>) -> Result<Vec<Rule>, Vec<Problem>> {
-    let first = rules.len() - config.rules.len();
-    let known: Vec<_> = rules.iter().map(|rule| (rule.name.clone(), rule.replacement.clone())).collect();
-    let mut engine = Engine::new(rules);
-    let mut problems = Vec::new();
-    for (index, (name, replacement)) in known.iter().enumerate() {
-        let Some(finder) = engine.find(replacement).first().map(|hit| hit.rule) else { continue };
-        let message = format!(
-            "`{}` finds something in `{}`, which stands for what `{name}` takes out",
-            known[finder].0,
-            String::from_utf8_lossy(replacement)
-        );
-        problems.push(match (index.checked_sub(first), finder.checked_sub(first)) {
-            (None, Some(own)) => Problem::at(&format!("rules.{own}.pattern"), message).help("make the pattern narrower"),
-            (own, _) => Problem::at(&format!("rules.{}.replacement", own.unwrap_or_default()), message)
-                .help("choose a replacement that no pattern matches"),
-        });
-    }
-    problems.dedup_by(|one, other| one.path == other.path);
-    if problems.is_empty() { Ok(engine.into_rules()) } else { Err(problems) }
-}
-
-#[cfg(test)]
-mod reference;
 #[cfg(test)]
 mod tests;

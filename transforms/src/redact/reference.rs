@@ -1,85 +1,149 @@
-//! The plain way to redact: every rule is a regular expression with a validator, searched for in every leaf from its first
-//! byte to its last. Slow and easy to check; what the quick way finds must be exactly this.
+//! The plain way to find: for each detector one regular expression that is searched for from the first byte to the last, and
+//! the same confirmation as the quick way's. Slow and easy to check; what the quick way finds must be exactly this. It stands
+//! behind `paranoid`, and in the tests.
 
 use std::sync::LazyLock;
 
 use regex::bytes::Regex;
 
-use super::engine::{Finder, Hit, Rule};
-use super::view::View;
-use super::{Builtin, card, detect};
+use super::catalog::Detector;
+use super::readers::Wanted;
+use super::text::Text;
+use super::{bank, detect, digits, keys, tokens};
 
-/// A regular expression of which group 1 is the value, and whether a match counts, given the text and the value's place.
-struct Pattern {
-    regex: Regex,
-    counts: fn(&[u8], usize, usize) -> bool,
+fn pattern(source: &str) -> Regex {
+    #[allow(clippy::unwrap_used, reason = "the patterns are those of this file, and the tests compile them")]
+    Regex::new(source).unwrap()
 }
 
-fn pattern(source: &str, counts: fn(&[u8], usize, usize) -> bool) -> Pattern {
-    #[allow(clippy::unwrap_used)]
-    let regex = Regex::new(source).unwrap();
-    Pattern { regex, counts }
-}
-
-static EMAIL: LazyLock<Pattern> = LazyLock::new(|| {
+/// Addresses: the part before the `@` in the letters of Latin scripts, or with those of another where one stands beside it.
+static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
     const LOCAL: &str =
         r"(?:[A-Za-z0-9]'[A-Za-z0-9._%+\-]|[A-Za-z0-9_])(?:[A-Za-z0-9]'[A-Za-z0-9._%+\-]|[A-Za-z0-9._%+\-]|[\xC3-\xC5][\x80-\xBF])*";
     const LATIN: &str = r"[\xC3-\xC5][\x80-\xBF](?:[A-Za-z0-9]'[A-Za-z0-9._%+\-]|[A-Za-z0-9._%+\-]|[\xC3-\xC5][\x80-\xBF])*";
     const WIDE: &str = r"(?:[A-Za-z0-9_\x80-\xFF][A-Za-z0-9._%+\-\x80-\xFF]*)?[\x80-\xFF]";
     const LABEL: &str = r"[A-Za-z0-9_\x80-\xFF][A-Za-z0-9_\-\x80-\xFF]*";
     const TOP: &str = r"(?:xn--[A-Za-z0-9\-]{2,}|[A-Za-z]{2,}|[\x80-\xFF]{4,})";
-    pattern(&format!("(?-u)((?:{LOCAL}|{LATIN}|{WIDE})@(?:{LABEL}\\.)+{TOP})"), |text, start, end| detect::is_email(&text[start..end]))
+    pattern(&format!("(?-u)(?:{LOCAL}|{LATIN}|{WIDE})@(?:{LABEL}\\.)+{TOP}"))
 });
+static AT_SIGN: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)@"));
+static IPV4: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)(?:^|[^0-9A-Za-z_.])([0-9]{1,3}(?:\.[0-9]{1,3}){3})"));
+static JWT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)(eyJ[A-Za-z0-9_\-]{6,}\.[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-]*){0,3})"));
+static SCHEME: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)\b(?i:bearer|basic|negotiate|apikey|token)[ \t+:=]"));
+static CLUSTER: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)[0-9]+(?:(?:[ .\-]\(?|\)[ .\-]?|\()[0-9]+)*"));
+static RUN: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)[A-Za-z0-9_\-]{20,}"));
+static COLONS: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)[0-9A-Fa-f:]*:[0-9A-Fa-f:]*"));
+static MAC: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)[0-9A-Fa-f]{2}[:\-]"));
+static NUMBER_SIGN: LazyLock<Regex> = LazyLock::new(|| pattern("№"));
+static ACCOUNT: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Z]{2}[0-9]{2}"));
+static MRZ: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Z0-9<]{44,}"));
+static PEM: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)-----BEGIN "));
+static PROSE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)\b(?i:password|passphrase|passcode)"));
+static KEY_END: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Za-z\\x80-\\xFF](?:[ =:\"'\\]])"));
 
-static IPV4: LazyLock<Pattern> = LazyLock::new(|| {
-    pattern(r"(?-u)(?:^|[^0-9A-Za-z_.])([0-9]{1,3}(?:\.[0-9]{1,3}){3})", |text, start, end| {
-        detect::is_free_after_address(text, end) && detect::is_ipv4(&text[start..end])
-    })
-});
-
-static JWT: LazyLock<Pattern> =
-    LazyLock::new(|| pattern(r"(?-u)(eyJ[A-Za-z0-9_\-]{6,}\.[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-]*){0,3})", |_, _, _| true));
-
-static BEARER: LazyLock<Pattern> = LazyLock::new(|| {
-    pattern(r"(?-u)\b(?i:bearer)[ \t+:=]+([A-Za-z0-9._~/\-][A-Za-z0-9._~+/\-]{11,}={0,2})", |text, start, end| {
-        detect::is_token(&text[start..end])
-    })
-});
-
-static CLUSTER: LazyLock<Pattern> = LazyLock::new(|| pattern(r"(?-u)([0-9](?:[ .\-]?[0-9])*)", |_, _, _| true));
-
-/// Everything that the rules find in the leaf `raw`.
-pub(super) fn find(rules: &[Rule], raw: &[u8]) -> Vec<Hit> {
-    let mut view = View::default();
-    view.decode(raw);
-    let text = view.text();
-    let mut hits = Vec::new();
-    for (rule, Rule { finder, .. }) in rules.iter().enumerate() {
-        let pattern = match finder {
-            Finder::Builtin(Builtin::Email) => &EMAIL,
-            Finder::Builtin(Builtin::Ipv4) => &IPV4,
-            Finder::Builtin(Builtin::Jwt) => &JWT,
-            Finder::Builtin(Builtin::BearerToken) => &BEARER,
-            Finder::Builtin(Builtin::CreditCard) => {
-                for cluster in CLUSTER.regex.find_iter(text) {
-                    card::in_cluster(text, cluster.start(), |start, end| hits.push(Hit { start, end, rule }));
-                }
-                continue;
-            }
-            Finder::Pattern(pattern) => {
-                pattern.find(text, |start, end| hits.push(Hit { start, end, rule }));
-                continue;
-            }
-        };
-        for captures in pattern.regex.captures_iter(text) {
-            if let Some(m) = captures.get(1).filter(|m| (pattern.counts)(text, m.start(), m.end())) {
-                hits.push(Hit { start: m.start(), end: m.end(), rule });
-            }
+/// Calls `found` with all that the detectors find in `text`, in no order; values may overlap.
+pub(super) fn read(text: Text<'_>, wanted: &Wanted, mut found: impl FnMut(Detector, usize, usize)) {
+    let bytes = text.bytes;
+    let mut found = |detector: Detector, start: usize, end: usize| {
+        if wanted.has(detector) {
+            found(detector, start, end);
+        }
+    };
+    let mut passwords = Vec::new();
+    let mut last = (0, 0);
+    for at in AT_SIGN.find_iter(bytes) {
+        if let Some((start, end)) = detect::url_password(&text, at.start(), last) {
+            last = (start, end);
+            passwords.push(end);
+            found(Detector::UrlPassword, start, end);
         }
     }
-    for hit in &mut hits {
-        (hit.start, hit.end) = view.written(hit.start, hit.end);
+    emails(bytes, &passwords, |start, end| found(Detector::Email, start, end));
+    for captures in IPV4.captures_iter(bytes) {
+        if let Some(m) = captures.get(1)
+            && detect::is_free_after_address(bytes, m.end())
+            && detect::is_ipv4(m.as_bytes(), wanted.keep_private)
+        {
+            found(Detector::Ipv4, m.start(), m.end());
+        }
     }
-    super::engine::merge(&mut hits);
-    hits
+    JWT.find_iter(bytes).for_each(|m| found(Detector::Jwt, m.start(), m.end()));
+    let mut done = 0;
+    for scheme in SCHEME.find_iter(bytes) {
+        if scheme.start() >= done
+            && let Some((detector, start, end)) = detect::credential(&text, scheme.start())
+        {
+            done = end;
+            found(detector, start, end);
+        }
+    }
+    let mut groups = Vec::new();
+    for cluster in CLUSTER.find_iter(bytes) {
+        digits::in_cluster(&text, cluster.start(), &mut groups, &mut found);
+    }
+    for run in RUN.find_iter(bytes) {
+        tokens::in_run(&text, run.start(), run.end(), &mut found);
+    }
+    for run in COLONS.find_iter(bytes) {
+        let colons =
+            memchr::memmem::find(run.as_bytes(), b"::").is_some() || run.as_bytes().iter().filter(|byte| **byte == b':').count() >= 5;
+        let colon = run.start() + run.as_bytes().iter().position(|byte| *byte == b':').unwrap_or(0);
+        if colons && let Ok((start, end)) = detect::ipv6(&text, colon) {
+            found(Detector::Ipv6, start, end);
+        }
+    }
+    for pair in MAC.find_iter(bytes) {
+        if let Some((start, end)) = detect::mac(&text, pair.end() - 1) {
+            found(Detector::Mac, start, end);
+        }
+    }
+    every(&NUMBER_SIGN, bytes, |at| digits::passport(&text, at).into_iter().for_each(|(start, end)| found(Detector::Passport, start, end)));
+    every(&ACCOUNT, bytes, |at| bank::iban(&text, at).into_iter().for_each(|(start, end)| found(Detector::Iban, start, end)));
+    for run in MRZ.find_iter(bytes) {
+        if let Ok((start, end)) = detect::mrz(&text, run.start()) {
+            found(Detector::Mrz, start, end);
+        }
+    }
+    let mut done = 0;
+    every(&PEM, bytes, |at| {
+        if at + 5 >= done
+            && let Some((start, end)) = detect::private_key(&text, at + 5)
+        {
+            done = end;
+            found(Detector::PrivateKey, start, end);
+        }
+    });
+    every(&PROSE, bytes, |at| keys::prose_password(&text, at).into_iter().for_each(|(start, end)| found(Detector::Password, start, end)));
+    every(&KEY_END, bytes, |at| {
+        let space = bytes[at + 1] == b' ';
+        let at = if space && matches!(text.get(at + 2), Some(b'=' | b':')) { at + 1 } else { at };
+        if let Some(value) = keys::value(&text, at, &keys::Done { value: 0, cookie: 0 }) {
+            keys::judge(&text, &value, &mut found);
+        }
+    });
+}
+
+/// Calls `found` with each place where the pattern matches, matches that overlap too.
+fn every(pattern: &Regex, bytes: &[u8], mut found: impl FnMut(usize)) {
+    let mut at = 0;
+    while let Some(next) = pattern.find_at(bytes, at) {
+        found(next.start());
+        at = next.start() + 1;
+    }
+}
+
+/// Mail addresses from left to right; what ends at the `@` of an address with a password is none.
+fn emails(bytes: &[u8], passwords: &[usize], mut found: impl FnMut(usize, usize)) {
+    let mut from = 0;
+    while let Some(address) = EMAIL.find_at(bytes, from) {
+        let at = address.start() + memchr::memchr(b'@', address.as_bytes()).unwrap_or(0);
+        if passwords.contains(&at) {
+            from = at + 1;
+            continue;
+        }
+        from = address.end();
+        if detect::is_email(address.as_bytes()) {
+            found(address.start(), address.end());
+        }
+    }
 }

@@ -1,75 +1,162 @@
 //! The quick scan: which stretches of a text could hold something that a detector finds.
 //!
-//! It reads 64 bytes at a time into bit masks (one bit a byte: digit, dot, separator, start of a literal) and derives from
+//! It reads 64 bytes at a time into bit [masks](super::masks) (one bit a byte: digit, dot, separator, start of a literal) and derives from
 //! them by shifts where a detector should look. It may point at a place where nothing is; it never passes by a place where
 //! something is, which the tests check against the plain reference.
 
-use super::masks::{Masks, WINDOW, masks};
+pub(super) use super::masks::BLOCK;
+use super::masks::{BEHIND, Masks, classify};
 
-/// How many bytes a step takes.
-pub(super) const BLOCK: usize = 64;
+/// How many blocks are classified at once.
+const GROUP: usize = 8;
+
+/// What is looked for: what is not costs nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    pub(super) at: bool,
+    pub(super) words: bool,
+    pub(super) accounts: bool,
+    pub(super) fillers: bool,
+    pub(super) addresses: bool,
+    pub(super) clusters: bool,
+    pub(super) macs: bool,
+    pub(super) colons: bool,
+    pub(super) runs: bool,
+    pub(super) keys: bool,
+}
 
 /// Places of one block at which detectors should look, one bit a byte.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Places {
-    /// An `@`, or the first byte of `eyJ`, of `bea` in any case, of `\u`, or of `%` with a digit from 0 to 7.
-    pub(super) marks: u64,
+    /// `@`
+    pub(super) at: u64,
+    /// What the decoded view writes otherwise: see [`Masks::escape`].
+    pub(super) escapes: u64,
+    /// The first bytes of words: see [`Masks::word`].
+    pub(super) words: u64,
+    /// Two capitals and a digit.
+    pub(super) accounts: u64,
+    /// A filler of machine-readable lines.
+    pub(super) fillers: u64,
     /// The third dot of what could be an IPv4 address.
     pub(super) addresses: u64,
-    /// The end of digits, as many as the shortest payment card has, with single separators between them or without.
-    pub(super) cards: u64,
-}
-
-impl Places {
-    pub(super) fn any(self) -> bool {
-        self.marks | self.addresses | self.cards != 0
-    }
+    /// The ninth byte of digits with separators between them or without.
+    pub(super) clusters: u64,
+    /// The fifth `:` or `-` at distances of three: of what could be a MAC address.
+    pub(super) macs: u64,
+    /// The second of two colons, or the fifth of some with up to four bytes between them: of what could be an IPv6 address.
+    pub(super) colons: u64,
+    /// The twentieth byte of a run of letters, digits, `_` and `-`.
+    pub(super) runs: u64,
+    /// The last byte of what could be a key.
+    pub(super) keys: u64,
 }
 
 /// Calls `visit` with the offset of each block of `text` and the places in it.
 #[inline]
-pub(super) fn scan(text: &[u8], mut visit: impl FnMut(usize, Places)) {
+pub(super) fn scan(text: &[u8], needs: Needs, mut visit: impl FnMut(usize, Places)) {
     let mut history = History::default();
+    let mut masks = [Masks::default(); GROUP];
     let mut at = 0;
-    while let Some(window) = text[at..].first_chunk::<WINDOW>() {
-        visit(at, history.step(masks(window)));
-        at += BLOCK;
-    }
     while at < text.len() {
-        let mut window = [0; WINDOW];
-        let rest = &text[at..text.len().min(at + WINDOW)];
-        window[..rest.len()].copy_from_slice(rest);
-        visit(at, history.step(masks(&window)));
-        at += BLOCK;
+        let rest = &text[at..];
+        let whole = (rest.len().saturating_sub(BEHIND) / BLOCK).min(GROUP);
+        let blocks = if whole > 0 {
+            classify(rest, &mut masks[..whole]);
+            whole
+        } else {
+            let mut window = [0; 2 * BLOCK + BEHIND];
+            window[..rest.len()].copy_from_slice(rest);
+            let blocks = rest.len().div_ceil(BLOCK);
+            classify(&window, &mut masks[..blocks]);
+            blocks
+        };
+        for masks in &masks[..blocks] {
+            visit(at, history.step(masks, needs));
+            at += BLOCK;
+        }
     }
 }
 
 /// What the masks of the block before were, for runs that cross from one to the next.
 #[derive(Default)]
 struct History {
-    digits: [u64; 4],
+    digits: u64,
+    separators: u64,
     closed: [u64; 4],
+    cluster: u64,
+    tokens: [u64; 4],
+    run: u64,
     dots: u64,
     pairs: u64,
+    joints: [u64; 4],
+    colons: [u64; 4],
 }
 
 impl History {
     #[inline(always)]
-    fn step(&mut self, masks: Masks) -> Places {
-        let after_digit = back(masks.digit, self.digits[0], 1);
-        // Digits, and the single separators that follow one.
-        let closed = masks.digit | masks.separator & after_digit;
-        let digits8 = runs_of_8(masks.digit, &mut self.digits);
-        let closed8 = runs_of_8(closed, &mut self.closed);
-        // 13 digits in a row, or 16 characters: 14 digits in three groups, the shortest form with separators.
-        let cards = digits8.0 & back(digits8.0, digits8.1, 5) | closed8.0 & back(closed8.0, closed8.1, 8);
+    fn step(&mut self, masks: &Masks, needs: Needs) -> Places {
+        let on = |needed: bool, places: u64| if needed { places } else { 0 };
+        let after_digit = back(masks.digit, self.digits, 1);
+        self.digits = masks.digit;
+        let mut places = Places {
+            at: on(needs.at, masks.at),
+            escapes: masks.escape,
+            words: on(needs.words, masks.word),
+            accounts: on(needs.accounts, masks.account),
+            fillers: on(needs.fillers, masks.filler),
+            keys: on(needs.keys, masks.key_end),
+            ..Places::default()
+        };
+        if needs.clusters {
+            places.clusters = self.clusters(masks, after_digit);
+        }
+        if needs.runs {
+            let eights = runs_of_8(masks.token, &mut self.tokens);
+            let twenties = eights.0 & back(eights.0, eights.1, 8) & back(eights.0, eights.1, 12);
+            places.runs = twenties & !back(twenties, self.run, 1);
+            self.run = twenties;
+        }
+        if needs.addresses {
+            let near = |dots: u64, before: u64| dots & (back(dots, before, 2) | back(dots, before, 3) | back(dots, before, 4));
+            let dots = masks.dot & after_digit;
+            let pairs = near(dots, self.dots);
+            places.addresses = near(pairs, self.pairs);
+            (self.dots, self.pairs) = (dots, pairs);
+        }
+        if needs.macs {
+            let mut macs = masks.joint;
+            for before in &mut self.joints {
+                let joint = macs;
+                macs &= back(joint, *before, 3);
+                *before = joint;
+            }
+            places.macs = macs;
+        }
+        if needs.colons {
+            let mut colons = masks.colon;
+            let doubled = colons & back(colons, self.colons[0], 1);
+            for before in &mut self.colons {
+                let colon = colons;
+                colons &= back(colon, *before, 2) | back(colon, *before, 3) | back(colon, *before, 4) | back(colon, *before, 5);
+                *before = colon;
+            }
+            places.colons = doubled | colons;
+        }
+        places
+    }
 
-        let near = |dots: u64, before: u64| dots & (back(dots, before, 2) | back(dots, before, 3) | back(dots, before, 4));
-        let dots = masks.dot & after_digit;
-        let pairs = near(dots, self.dots);
-        let addresses = near(pairs, self.pairs);
-        (self.dots, self.pairs) = (dots, pairs);
-        Places { marks: masks.mark, addresses, cards }
+    #[inline(always)]
+    fn clusters(&mut self, masks: &Masks, after_digit: u64) -> u64 {
+        let first = masks.separator & after_digit;
+        // Digits, and up to two separators that follow one.
+        let closed = masks.digit | first | masks.separator & back(first, self.separators, 1);
+        self.separators = first;
+        let eights = runs_of_8(closed, &mut self.closed);
+        let nines = eights.0 & back(eights.0, eights.1, 1);
+        let clusters = nines & !back(nines, self.cluster, 1);
+        self.cluster = nines;
+        clusters
     }
 }
 
@@ -98,24 +185,11 @@ pub(super) struct Hits {
 }
 
 impl Hits {
-    /// Scans `text` anew.
-    pub(super) fn find(&mut self, text: &[u8]) {
+    /// Starts anew for a text of `length` bytes.
+    pub(super) fn clear(&mut self, length: usize) {
         self.words.clear();
-        self.words.resize(text.len().div_ceil(BLOCK * 64), 0);
-        let mut word = 0;
-        let mut index = 0;
-        scan(text, |at, places| {
-            let block = at / BLOCK;
-            if block / 64 != index {
-                self.words[index] = word;
-                (word, index) = (0, block / 64);
-            }
-            word |= u64::from(places.any()) << (block % 64);
-        });
-        if let Some(last) = self.words.get_mut(index) {
-            *last = word;
-        }
-        self.any = self.words.iter().any(|word| *word != 0);
+        self.words.resize(length.div_ceil(BLOCK * 64), 0);
+        self.any = false;
     }
 
     /// Adds the blocks that `start..end` lies in.
@@ -155,7 +229,19 @@ mod tests {
 
     fn places(text: &str, pick: impl Fn(Places) -> u64) -> Vec<usize> {
         let mut found = Vec::new();
-        scan(text.as_bytes(), |at, places| {
+        let all = Needs {
+            at: true,
+            words: true,
+            accounts: true,
+            fillers: true,
+            addresses: true,
+            clusters: true,
+            macs: true,
+            colons: true,
+            runs: true,
+            keys: true,
+        };
+        scan(text.as_bytes(), all, |at, places| {
             let mut bits = pick(places);
             while bits != 0 {
                 found.push(at + bits.trailing_zeros() as usize);
@@ -168,29 +254,33 @@ mod tests {
     #[test]
     fn finds_places_wherever_blocks_begin() {
         for shift in 0..200 {
-            let pad = "x".repeat(shift);
-            assert_eq!(places(&format!("{pad}@ \\u0040 %40"), |p| p.marks), [shift, shift + 2, shift + 9]);
-            assert_eq!(places(&format!("{pad} eyJ BeArer ey"), |p| p.marks), [shift + 1, shift + 5]);
+            let pad = " ".repeat(shift);
+            assert_eq!(places(&format!("{pad}@ \\u0040 %40"), |p| p.at | p.escapes), [shift, shift + 2, shift + 9]);
+            assert_eq!(places(&format!("{pad} eyJ BeArer ey"), |p| p.words), [shift + 1, shift + 5]);
             assert_eq!(places(&format!("{pad} 10.20.255.1"), |p| p.addresses), [shift + 10]);
-            assert_eq!(places(&format!("{pad} 4111111111111"), |p| p.cards), [shift + 13]);
-            assert_eq!(places(&format!("{pad} 3787-822463-1000 x"), |p| p.cards), [shift + 16, shift + 17]);
+            assert_eq!(places(&format!("{pad}x 411111111111"), |p| p.clusters), [shift + 10]);
+            assert_eq!(places(&format!("{pad}x (415) 5551234"), |p| p.clusters), [shift + 11]);
+            assert_eq!(places(&format!("{pad} 00:1b-00:1b:44:11:3a:b7 x"), |p| p.macs), [15, 18, 21].map(|at| shift + at));
+            assert_eq!(places(&format!("{pad} fe80::1 1:22:333:4444:5 12:34:56"), |p| p.colons), [6, 22, 27, 30].map(|at| shift + at));
+            assert_eq!(places(&format!("{pad} abcdefghijklmnopqrstuvwxyz abc"), |p| p.runs), [shift + 20]);
+            assert_eq!(places(&format!("{pad} pwd=1 \"key\": a = b"), |p| p.keys), [shift + 3, shift + 10, shift + 15]);
         }
     }
 
     #[test]
     fn passes_times_versions_and_short_numbers_by() {
-        for text in ["2026-10-11 12:34:56.123456789Z", "2026-10-11T12:34:56.123456789+02:00", "v1.2.3", "12.5 13.25 1.", "123456789012"] {
-            assert_eq!(places(text, |p| p.addresses | p.cards), [0usize; 0], "{text}");
+        for text in ["12:34:56.12345Z", "v1.2.3", "12345678"] {
+            assert_eq!(places(text, |p| p.addresses | p.clusters | p.macs | p.colons | p.runs), [0usize; 0], "{text}");
         }
     }
 
     #[test]
     fn hits_are_kept_by_block() {
-        let mut text = vec![b'x'; 20_000];
-        text[70] = b'@';
-        text[15_000] = b'@';
+        let text = vec![b'x'; 20_000];
         let mut hits = Hits::default();
-        hits.find(&text);
+        hits.clear(text.len());
+        hits.mark(70, 71);
+        hits.mark(15_000, 15_001);
         assert!(hits.any());
         for (start, end, expected) in [
             (0, 64, false),
@@ -206,7 +296,7 @@ mod tests {
         hits.mark(63, 65);
         hits.mark(14_900, 14_901);
         assert!(hits.within(0, 1) && hits.within(14_890, 14_900) && !hits.within(14_912, 14_976));
-        hits.find(b"");
+        hits.clear(0);
         assert!(!hits.any());
     }
 }

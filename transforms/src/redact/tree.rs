@@ -1,34 +1,53 @@
 //! Every leaf of a JSON text: strings, numbers and keys at any depth, in one pass over its bytes.
 
+use std::borrow::Cow;
+
 use skidder_pipeline::json;
 use skidder_pipeline::value::{Kind, Value};
 
 use super::engine::{Engine, Form};
+use super::names;
 
 /// Writes the JSON text `raw` (checked before, as [`json::walk`] does) to `out` without what the rules take out of its leaves.
-/// Says whether anything was.
+/// Says whether anything was. `below` is what the whole stands below, and `looks` says of a stretch whether there is anything in
+/// it to look at.
 ///
 /// A number that loses a part of itself becomes a string. Keys that become equal are told apart by `_2`, `_3`, ….
-pub(super) fn redact(engine: &mut Engine, raw: &[u8], out: &mut Vec<u8>) -> bool {
+pub(super) fn redact(engine: &mut Engine, raw: &[u8], below: Below<'_>, looks: impl Fn(usize, usize) -> bool, out: &mut Vec<u8>) -> bool {
     out.clear();
     let (mut done, mut at) = (0, 0);
     let mut keys_changed = false;
+    // The key that the next value stands below, and those of the objects and arrays around it.
+    let mut below = below;
+    let mut outer: Vec<(Below<'_>, bool)> = Vec::new();
     while at < raw.len() {
         let byte = raw[at];
         let start = at;
         if byte == b'"' {
             at = string_end(raw, at + 1);
+            let text = &raw[start + 1..at];
             let is_key = raw[at + 1..].iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b':');
-            if let Some(redacted) = engine.redact(&raw[start + 1..at], Form::Escaped) {
+            let here = looks(start + 1, at);
+            let key = if is_key { &[] } else { &*below.key };
+            let look = here || below.looks && !is_key;
+            let redacted = if look { engine.redact(text, Form::Escaped, key) } else { None };
+            if let Some(redacted) = redacted {
                 out.extend_from_slice(&raw[done..start + 1]);
                 out.extend_from_slice(redacted);
                 done = at;
                 keys_changed |= is_key;
             }
+            if is_key {
+                // Values stand below the key as it is now, so that redacting again sees the same.
+                let key = redacted.map_or(Cow::Borrowed(text), |redacted| Cow::Owned(redacted.to_vec()));
+                below = Below { key, looks: here };
+            }
             at += 1;
         } else if byte == b'-' || byte.is_ascii_digit() {
             at += raw[at..].iter().take_while(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).count();
-            if let Some(redacted) = engine.redact(&raw[start..at], Form::Escaped) {
+            if (below.looks || looks(start, at))
+                && let Some(redacted) = engine.redact(&raw[start..at], Form::Escaped, &below.key)
+            {
                 out.extend_from_slice(&raw[done..start]);
                 out.push(b'"');
                 out.extend_from_slice(redacted);
@@ -36,6 +55,16 @@ pub(super) fn redact(engine: &mut Engine, raw: &[u8], out: &mut Vec<u8>) -> bool
                 done = at;
             }
         } else {
+            match byte {
+                b'{' => outer.push((std::mem::take(&mut below), false)),
+                b'[' => {
+                    let elements = below.of_elements();
+                    outer.push((std::mem::replace(&mut below, elements), true));
+                }
+                b'}' | b']' => below = outer.pop().map_or(Below::default(), |(below, _)| below),
+                b',' => below = if let Some((below, true)) = outer.last() { below.of_elements() } else { Below::default() },
+                _ => {}
+            }
             at += 1;
         }
     }
@@ -49,6 +78,22 @@ pub(super) fn redact(engine: &mut Engine, raw: &[u8], out: &mut Vec<u8>) -> bool
         *out = unique;
     }
     true
+}
+
+/// The key that a value stands below, and whether there is something in it to look at.
+#[derive(Clone, Default)]
+pub(super) struct Below<'a> {
+    pub(super) key: Cow<'a, [u8]>,
+    pub(super) looks: bool,
+}
+
+impl Below<'_> {
+    /// The same for the elements of an array: its key is theirs where it says what they are. Else it may stand far away, and is
+    /// no word beside them.
+    fn of_elements(&self) -> Self {
+        let says = self.key.contains(&b'\\') || names::says(&self.key, false).is_some_and(|says| !says.strict);
+        if says { self.clone() } else { Below::default() }
+    }
 }
 
 /// The end of the string whose inside starts at `at`: its closing quote, or the end of the text should there be none.

@@ -10,7 +10,7 @@
 pub(super) struct View {
     text: Vec<u8>,
     /// For each byte of the text where its sequence starts, and last where the written text ends.
-    starts: Vec<u32>,
+    pub(super) starts: Vec<u32>,
 }
 
 impl View {
@@ -28,7 +28,7 @@ impl View {
 
     /// Whether the view of `raw` could be another text.
     pub(super) fn differs(raw: &[u8]) -> bool {
-        memchr::memchr2(b'\\', b'%', raw).is_some()
+        memchr::memchr2(b'\\', b'%', raw).is_some() || memchr::memchr3(0xc2, 0xe2, 0xef, raw).is_some()
     }
 
     /// Decodes `raw`.
@@ -37,7 +37,7 @@ impl View {
         self.starts.clear();
         let mut at = 0;
         while at < raw.len() {
-            let plain = memchr::memchr2(b'\\', b'%', &raw[at..]).unwrap_or(raw.len() - at);
+            let plain = raw[at..].iter().position(|byte| SPECIAL[usize::from(*byte)]).unwrap_or(raw.len() - at);
             self.text.extend_from_slice(&raw[at..at + plain]);
             self.starts.extend(at as u32..(at + plain) as u32);
             at += plain;
@@ -50,12 +50,50 @@ impl View {
 
     /// Decodes the sequence at `at`, where a backslash or `%` stands; gives where the next one starts.
     fn sequence(&mut self, raw: &[u8], at: usize) -> usize {
-        let (c, end) = if raw[at] == b'%' { percent(raw, at) } else { backslash(raw, at) };
+        let (c, end) = match raw[at] {
+            b'%' => percent(raw, at),
+            b'\\' => backslash(raw, at),
+            _ => match other_spelling(&raw[at..]) {
+                Some((Some(c), length)) => (c, at + length),
+                Some((None, length)) => return at + length,
+                None => {
+                    self.text.push(raw[at]);
+                    self.starts.push(at as u32);
+                    return at + 1;
+                }
+            },
+        };
         let before = self.text.len();
         self.text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         self.starts.resize(self.starts.len() + self.text.len() - before, at as u32);
         end
     }
+}
+
+/// The bytes that sequences start with.
+static SPECIAL: [bool; 256] = {
+    let mut special = [false; 256];
+    let mut at = 0;
+    while at < 5 {
+        special[b"\\%\xc2\xe2\xef"[at] as usize] = true;
+        at += 1;
+    }
+    special
+};
+
+/// What a character that looks like one of ASCII, or like nothing, stands for, and its length: wide digits and `@` (U+FF10 to
+/// U+FF20), spaces that do not break, and characters without width.
+fn other_spelling(raw: &[u8]) -> Option<(Option<char>, usize)> {
+    Some(match raw {
+        [0xef, 0xbc, last @ 0x90..=0x99, ..] => (Some(char::from(last - 0x90 + b'0')), 3),
+        [0xef, 0xbc, 0xa0, ..] => (Some('@'), 3),
+        [0xef, 0xbc, 0x8b, ..] => (Some('+'), 3),
+        [0xc2, 0xa0, ..] => (Some(' '), 2),
+        [0xe2, 0x80, 0xaf, ..] => (Some(' '), 3),
+        [0xe2, 0x80, 0x90 | 0x91, ..] => (Some('-'), 3),
+        [0xe2, 0x80, 0x8b..=0x8f, ..] => (None, 3),
+        _ => return None,
+    })
 }
 
 /// The character of the backslashes at `at` and what follows them, and where it ends.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::super::framing::Format;
 use super::super::tail::open::{Owners, Refusal, Root};
-use super::super::tail::{Age, Entry, Listing, Place};
+use super::super::tail::{Age, Entry, Listing, Place, Watch};
 
 /// How many logs that docker rotated are looked for: `max-file` is 5 where it is set at all.
 const MAX_ROTATED: u32 = 99;
@@ -54,12 +54,12 @@ impl DockerRoot {
         link: &Path,
         place: &Place,
         entries: &mut Vec<Entry>,
-        listing: &mut Listing,
+        (watch, listing): (&mut Watch, &mut Listing),
     ) {
         let Some(root) = &self.root else { return };
         if let Some(dir) = target.parent() {
             let dir: Arc<Path> = self.path.join(dir).into();
-            listing.dirs.push(dir.clone());
+            watch.add(&dir);
             self.containers.insert(dir, container.clone());
         }
         let mut add = |target: PathBuf, place: Place| match root.metadata(&target) {
@@ -77,7 +77,7 @@ impl DockerRoot {
         for number in 1..=MAX_ROTATED {
             let mut rotated = target.as_os_str().to_owned();
             rotated.push(format!(".{number}"));
-            let age = Age::Rotated(format!("{:03}", MAX_ROTATED - number));
+            let age = Age::Rotated(format!("{:03}", MAX_ROTATED - number).into());
             if !add(rotated.into(), Place { restart: place.restart, age }) {
                 return;
             }

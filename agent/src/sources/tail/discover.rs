@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use skidder_pipeline::shared::Shared;
 
+use crate::metadata::Hold;
+
 use super::super::framing::Format;
 use super::super::identity::{ContainerRun, Facts};
 use super::nanos;
 use super::open::Refusal;
+use super::watch::Watch;
 
 /// What a source's own rules find.
 pub(crate) trait Discover: Send {
@@ -19,11 +22,12 @@ pub(crate) trait Discover: Send {
     fn fork(&self) -> Box<dyn Discover>;
 
     /// Lists all units, or, where `changed` names directories, those that may be affected; notes in `listing` what it finds.
-    fn scan(&mut self, changed: Option<&HashSet<Arc<Path>>>, listing: &mut Listing);
+    /// What it lists it watches first.
+    fn scan(&mut self, changed: Option<&HashSet<Arc<Path>>>, watch: &mut Watch, listing: &mut Listing);
 
     /// Goes on with a scan that listed a part of what there is ([`Listing::more`]).
-    fn scan_more(&mut self, listing: &mut Listing) {
-        let _ = listing;
+    fn scan_more(&mut self, watch: &mut Watch, listing: &mut Listing) {
+        let _ = (watch, listing);
     }
 
     /// Opens a file that a scan found.
@@ -35,9 +39,24 @@ pub(crate) trait Discover: Send {
     }
 }
 
-/// Says of the file met at a path, in its place, where its records come from. Asked when there is something to read, and again
-/// after a pause, so that a log that nobody writes costs next to nothing.
-pub(crate) type Describe = fn(&Path, &Place) -> Origin;
+/// Says where the records of logs come from.
+pub(crate) trait Describe: Send + Sync {
+    /// Of the file met at a path, in its place. Asked when there is something to read, again after a pause (so that a log that
+    /// nobody writes costs next to nothing), and when what is known of its pod changed.
+    fn describe(&self, path: &Path, place: &Place) -> Origin;
+
+    /// A hold on what is known of the pod that a unit's logs are of, for as long as they are read.
+    fn hold(&self, unit: &Path) -> Option<Hold> {
+        let _ = unit;
+        None
+    }
+}
+
+impl<F: Fn(&Path, &Place) -> Origin + Send + Sync> Describe for F {
+    fn describe(&self, path: &Path, place: &Place) -> Origin {
+        self(path, place)
+    }
+}
 
 /// A log's path: that of its unit, whose text is shared, and what is below it.
 #[derive(Clone, Debug)]
@@ -72,8 +91,6 @@ pub(crate) struct Origin {
 pub(crate) struct Listing {
     /// The units that were looked at, with their files, oldest first.
     pub units: Vec<(Arc<Path>, Vec<Entry>)>,
-    /// Directories to watch.
-    pub dirs: Vec<Arc<Path>>,
     /// Units that are there no more.
     pub gone: Vec<Arc<Path>>,
     /// Whether there is more to list, so that reading can begin meanwhile.
@@ -120,7 +137,7 @@ pub(crate) struct Place {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Age {
     /// Rotated, with the suffix that tells when.
-    Rotated(String),
+    Rotated(Box<str>),
     /// Being written.
     Live,
 }

@@ -28,7 +28,7 @@ pub(crate) struct Env {
     pub losses: Arc<SourceStats>,
     pub clock: Arc<dyn Clock>,
     pub registry: Option<Arc<Mutex<Registry>>>,
-    pub describe: Describe,
+    pub describe: Arc<dyn Describe>,
     pub rules: Arc<Rules>,
     pub format: Format,
     pub block_bytes: usize,
@@ -50,6 +50,7 @@ impl Env {
             losses: self.losses.clone(),
             clock: self.clock.clone(),
             registry: self.registry.clone(),
+            describe: self.describe.clone(),
             rules: self.rules.clone(),
             ..*self
         }

@@ -20,6 +20,7 @@ use super::super::identity::{Facts, Text, marker_before};
 use super::super::join::Joiner;
 use super::Env;
 use super::discover::{Entry, LogPath, Place};
+use super::held::HeldBy;
 use begin::Known;
 pub(super) use begin::Memory;
 pub(super) use content::{Compressed, Content};
@@ -60,24 +61,32 @@ pub(super) struct Generation {
     /// How its lines are framed, where that is not the source's to say.
     pub format: Option<Format>,
     known: Option<Known>,
-    /// Keys of contents that this file had before.
-    former: Vec<FileKey>,
     pub cursor: u64,
     /// Up to where the file has been looked at without finding the end of the line at the cursor.
     tried: u64,
-    /// Up to where the long line at the cursor is known to have no end.
-    scanned: u64,
     /// The marker of the bytes before the cursor, where it is known.
     marker: Option<u64>,
     /// Whether reading begins at the end.
     pub from_end: bool,
-    /// What is known to be dealt with from the start, to be told to sinks.
-    announcements: Vec<(SinkSet, Vec<Range>)>,
     /// When it was last seen to grow.
     pub grown: Nanos,
     /// Whether it no longer stands in a listing.
     pub unlisted: bool,
     failing: bool,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few generations have, or for a short time: there are thousands of them.
+#[derive(Default)]
+struct Rare {
+    /// What the sinks held when it was met, as long as reading has not passed all of it.
+    held: HeldBy,
+    /// Keys of contents that this file had before.
+    former: Vec<FileKey>,
+    /// What is known to be dealt with from the start, to be told to sinks.
+    announcements: Vec<(SinkSet, Vec<Range>)>,
+    /// Up to where the long line at the cursor is known to have no end.
+    scanned: u64,
     /// How many bytes were seen that were cut away before they were read.
     lost: u64,
 }
@@ -94,28 +103,37 @@ impl Generation {
             shared: None,
             format: None,
             known: None,
-            former: Vec::new(),
             cursor: 0,
             tried: 0,
-            scanned: 0,
             marker: None,
             from_end: false,
-            announcements: Vec::new(),
             grown: now,
             unlisted: false,
             failing: false,
-            lost: 0,
+            rare: None,
         }
     }
 
     /// What its records have in common.
     fn shared(&mut self, env: &Env) -> Arc<Shared> {
-        self.shared.get_or_insert_with(|| (env.describe)(&self.path.to_path(), &self.place).shared).clone()
+        self.shared.get_or_insert_with(|| env.describe.describe(&self.path.to_path(), &self.place).shared).clone()
     }
 
     /// Lets go of what is only needed while it is read.
     pub(super) fn rest(&mut self) {
         self.shared = None;
+        let cursor = self.cursor;
+        self.rare.take_if(|rare| {
+            rare.lost == 0 && rare.scanned <= cursor && rare.announcements.is_empty() && rare.former.is_empty() && rare.held.end() <= cursor
+        });
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn has_announcements(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| !rare.announcements.is_empty())
     }
 
     /// Its key, once that is known.
@@ -144,7 +162,7 @@ impl Generation {
 
     /// Whether every sink has all of it and was told so.
     pub(super) fn is_dealt_with(&self) -> bool {
-        self.known.is_some() && self.unread() == 0 && self.announcements.is_empty()
+        self.known.is_some() && self.unread() == 0 && !self.has_announcements()
     }
 
     /// How many bytes are known to be there and not read.
@@ -154,7 +172,7 @@ impl Generation {
 
     /// Whether reading could have a result: it grew since the last try, or shrank.
     pub(super) fn is_worth_reading(&self) -> bool {
-        self.facts.size > self.tried.max(self.cursor) || self.facts.size < self.cursor || !self.announcements.is_empty()
+        self.facts.size > self.tried.max(self.cursor) || self.facts.size < self.cursor || self.has_announcements()
     }
 
     /// Lets a read that failed be tried again.
@@ -185,7 +203,10 @@ impl Generation {
         let changed = size != self.facts.size;
         if changed {
             if size < self.facts.size {
-                self.lost += self.facts.size.saturating_sub(self.cursor.max(size));
+                let lost = self.facts.size.saturating_sub(self.cursor.max(size));
+                if lost > 0 {
+                    self.rare().lost += lost;
+                }
                 self.tried = 0;
             }
             self.facts.size = size;
@@ -226,7 +247,7 @@ impl Generation {
         }
         let Some(known) = &self.known else { return Ok(Step::Waiting) };
         let key = known.key;
-        if let Some((needs, covers)) = self.announcements.pop() {
+        if let Some((needs, covers)) = self.rare.as_mut().and_then(|rare| rare.announcements.pop()) {
             chunk.batch.reset(self.shared(env), key);
             (chunk.covers, chunk.needs, chunk.bytes_read) = (covers, needs, 0);
             return Ok(Step::Chunk);
@@ -234,7 +255,7 @@ impl Generation {
         if self.facts.size < self.cursor {
             return Ok(Step::Truncated);
         }
-        let (needs, edge) = known.held.at(self.cursor, env.sinks);
+        let (needs, edge) = self.rare.as_ref().map_or((env.sinks, None), |rare| rare.held.at(self.cursor, env.sinks));
         if let Some(edge) = edge.filter(|_| needs.is_empty() && joiner.is_empty()) {
             (self.cursor, self.marker) = (edge, None);
             return Ok(Step::Moved);
@@ -291,7 +312,7 @@ impl Generation {
     ) -> io::Result<Step> {
         let limit = edge.unwrap_or(u64::MAX).min(self.facts.size);
         let Some(line_end) = self.find_end(chunk.batch.bytes_mut(), env.block_bytes, limit)? else {
-            if self.scanned < limit {
+            if self.rare().scanned < limit {
                 return Ok(Step::Moved);
             }
             if edge != Some(limit) && !take_open {
@@ -305,20 +326,21 @@ impl Generation {
 
     /// Looks for the end of the line at the cursor, as far as a turn may: the offset behind its newline.
     fn find_end(&mut self, scratch: &mut Vec<u8>, block_bytes: usize, limit: u64) -> io::Result<Option<u64>> {
-        self.scanned = self.scanned.max(self.cursor);
-        let stop = limit.min(self.scanned + MAX_SCAN_BYTES);
-        while self.scanned < stop {
-            let len = block_bytes.min(usize::try_from(stop - self.scanned).unwrap_or(usize::MAX));
+        let mut scanned = self.rare().scanned.max(self.cursor);
+        let stop = limit.min(scanned + MAX_SCAN_BYTES);
+        while scanned < stop {
+            let len = block_bytes.min(usize::try_from(stop - scanned).unwrap_or(usize::MAX));
             scratch.resize(len, 0);
-            let read = self.content.read_text(scratch, self.scanned)?;
+            let read = self.content.read_text(scratch, scanned)?;
             if let Some(newline) = memchr(b'\n', &scratch[..read]) {
-                return Ok(Some(self.scanned + newline as u64 + 1));
+                return Ok(Some(scanned + newline as u64 + 1));
             }
-            self.scanned += read as u64;
+            scanned += read as u64;
             if read < len {
                 break;
             }
         }
+        self.rare().scanned = scanned;
         Ok(None)
     }
 

@@ -12,6 +12,11 @@ impl HeldBy {
         self.0.push((sinks, set));
     }
 
+    /// Where the last stretch that anyone holds ends.
+    pub(super) fn end(&self) -> u64 {
+        self.0.iter().map(|(_, set)| set.high_mark()).max().unwrap_or(0)
+    }
+
     /// Those of `sinks` that do not hold what is at `offset`, and the next offset at which that changes.
     pub(super) fn at(&self, offset: u64, sinks: SinkSet) -> (SinkSet, Option<u64>) {
         let (mut needs, mut edge) = (sinks, None::<u64>);

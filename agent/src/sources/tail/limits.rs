@@ -41,8 +41,15 @@ impl Tailer {
     /// Brings the sums up to date with what changed of a stream.
     pub(super) fn recount(&mut self, stream: &mut Stream) {
         let share = Share::of(stream);
-        self.sums.replace(stream.share, share);
-        stream.share = share;
+        self.sums.replace(stream.share(), share);
+        match &mut stream.share {
+            Some(own) => **own = share,
+            None if share == Share::default() => {}
+            own => *own = Some(Box::new(share)),
+        }
+        if let Some(hold) = &mut stream.hold {
+            hold.set_unread(share.unread);
+        }
         self.env.stats.unread_bytes.set(self.sums.unread);
     }
 
@@ -61,9 +68,12 @@ impl Tailer {
     }
 
     fn take_largest(&mut self, of: impl Fn(&Share) -> u64) -> Option<Box<Stream>> {
-        let largest =
-            self.streams.iter_mut().filter(|slot| slot.is_some()).max_by_key(|slot| slot.as_ref().map_or(0, |stream| of(&stream.share)))?;
-        largest.take_if(|stream| of(&stream.share) > 0)
+        let largest = self
+            .streams
+            .iter_mut()
+            .filter(|slot| slot.is_some())
+            .max_by_key(|slot| slot.as_ref().map_or(0, |stream| of(&stream.share())))?;
+        largest.take_if(|stream| of(&stream.share()) > 0)
     }
 
     fn put_back(&mut self, mut stream: Box<Stream>) {

@@ -8,17 +8,22 @@ use std::time::Duration;
 use skidder_pipeline::edge::Nanos;
 use skidder_pipeline::source::Chunk;
 
+use crate::metadata::Hold;
+
 use super::super::assemble::{assemble_ready, constants};
 use super::super::join::Joiner;
 use super::generation::{Generation, Step, recycle};
 use super::limits::{Allowance, Share};
-use super::{Env, MAX_POLL, MIN_POLL};
+use super::{Env, MAX_POLL, MIN_POLL, WATCHED_POLL};
 
 /// How long a last line without its newline may still be completed once a newer generation has bytes.
 const OPEN_LINE_GRACE: Duration = Duration::from_secs(1);
 /// How long a generation that was read to its end is kept open for what a slow writer may still add: logrotate's way is to
 /// rename, then to tell the writer.
 const LINGER: Duration = Duration::from_secs(60);
+
+/// A log that grows twice within this is asked rather than watched.
+const BUSY_WITHIN: Duration = Duration::from_millis(500);
 
 /// What a turn came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,18 +50,27 @@ pub(super) struct Stream {
     /// Bytes that it may still read in its turn.
     pub deficit: i64,
     /// How much may be read of it now, where that is limited.
-    pub allowance: Allowance,
+    pub allowance: Option<Box<Allowance>>,
     /// What it last added to the sums of its source.
-    pub share: Share,
+    pub share: Option<Box<Share>>,
+    /// What is known of the pod that writes it.
+    pub hold: Option<Hold>,
     /// Whether no listing knows it any more.
     pub gone: bool,
+    /// Whether the watch of its directory would tell of writes to it.
+    pub tells_writes: bool,
+    /// Whether it does: then it is hardly asked.
+    pub watched: bool,
     /// Whether it was lately seen to grow: what reading needs is kept.
     warm: bool,
     interval: Duration,
+    /// When it was last seen to grow, and whether that was soon after the time before.
+    grown: Nanos,
+    busy: bool,
 }
 
 impl Stream {
-    pub(super) fn new(unit: Arc<Path>) -> Stream {
+    pub(super) fn new(unit: Arc<Path>, hold: Option<Hold>) -> Stream {
         Stream {
             unit,
             chain: VecDeque::new(),
@@ -64,11 +78,16 @@ impl Stream {
             due: Nanos(0),
             active: false,
             deficit: 0,
-            allowance: Allowance::default(),
-            share: Share::default(),
+            allowance: None,
+            share: None,
+            hold,
             gone: false,
+            tells_writes: false,
+            watched: false,
             warm: false,
             interval: MIN_POLL,
+            grown: Nanos(0),
+            busy: false,
         }
     }
 
@@ -80,7 +99,12 @@ impl Stream {
         for index in 0..self.chain.len() {
             let take_open = env.once || self.ends_open(index, now) || env.stopping && self.chain[index].facts.deleted;
             let generation = &mut self.chain[index];
-            match generation.step(env, &mut self.joiner, chunk, now, take_open) {
+            let step = generation.step(env, &mut self.joiner, chunk, now, take_open);
+            // Before the others had their turn: at a start there are thousands.
+            if !self.warm && generation.unread() == 0 {
+                generation.rest();
+            }
+            match step {
                 Step::Chunk => return Turn::Chunk,
                 Step::Moved => return Turn::Moved,
                 Step::Truncated => {
@@ -118,7 +142,12 @@ impl Stream {
         for generation in &mut self.chain {
             changed |= generation.refresh(now);
         }
-        self.interval = if changed { MIN_POLL } else { (self.interval * 2).min(MAX_POLL) };
+        if changed {
+            self.busy = now.since(std::mem::replace(&mut self.grown, now)) < BUSY_WITHIN;
+        }
+        if !self.watched {
+            self.interval = if changed { MIN_POLL } else { (self.interval * 2).min(MAX_POLL) };
+        }
         self.warm = changed || self.warm && self.interval < MAX_POLL;
         self.rest();
         // Nobody will end what a container that is gone left open.
@@ -132,10 +161,38 @@ impl Stream {
         expired || closes || self.chain.iter().any(Generation::is_worth_reading)
     }
 
+    /// Whether inotify would have more to tell of it than is worth it.
+    pub(super) fn is_busy(&self, now: Nanos) -> bool {
+        self.busy && now.since(self.grown) < BUSY_WITHIN
+    }
+
+    /// Whether it has not grown for as long as the times between two looks can be.
+    pub(super) fn rests_long(&self) -> bool {
+        self.interval >= MAX_POLL
+    }
+
+    /// Whether nothing about it is due before it is written again.
+    pub(super) fn is_still(&self) -> bool {
+        let still = |generation: &Generation| generation.unread() == 0 && !generation.facts.deleted && !generation.unlisted;
+        self.tells_writes && !self.gone && self.joiner.is_empty() && self.chain.len() == 1 && self.chain.iter().all(still)
+    }
+
+    /// Is hardly asked.
+    pub(super) fn be_watched(&mut self) {
+        (self.watched, self.interval, self.busy) = (true, WATCHED_POLL, false);
+    }
+
+    /// Is asked at short intervals again.
+    pub(super) fn be_asked(&mut self) {
+        (self.watched, self.interval) = (false, MIN_POLL);
+    }
+
     /// Lets go of what is only needed while there is something to read, where that seems to be over.
     pub(super) fn rest(&mut self) {
         if !self.warm {
             self.chain.iter_mut().for_each(Generation::rest);
+            self.joiner.rest();
+            self.share.take_if(|share| **share == Share::default());
         }
     }
 
@@ -154,6 +211,10 @@ impl Stream {
         }
         self.joiner.give_up(env.has_last_line(), |file| keys.contains(file));
         !self.joiner.ready.is_empty()
+    }
+
+    pub(super) fn share(&self) -> Share {
+        self.share.as_deref().copied().unwrap_or_default()
     }
 
     /// The number of bytes known to be there and not read.

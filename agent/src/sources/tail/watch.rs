@@ -1,38 +1,58 @@
-//! Seeing new files at once: one inotify instance, one watch a directory.
+//! Seeing new files at once, and writes to files that nobody wrote for a while: one inotify instance, one watch a directory.
 //!
-//! Files are not watched: a busy one would flood the queue of 16,384 events, and their growth is cheaper to ask for. What
-//! inotify says is only ever a hint to look at a directory; the rescan is the truth.
+//! Busy files are not watched: they would flood the queue of 16,384 events, and their growth is cheaper to ask for. Where all
+//! files of a directory rest, its watch tells of writes too, so that they need not be asked ([`Watch::tell_writes`]). What
+//! inotify says is only ever a hint to look; rescans are the truth.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use inotify::{EventMask, Inotify, WatchMask};
 
 /// Room for some hundred events a read.
 const BUFFER_BYTES: usize = 16 * 1024;
+/// What tells of new names.
+const NAMES: WatchMask = WatchMask::CREATE.union(WatchMask::MOVED_TO).union(WatchMask::ONLYDIR);
 
 /// The watched directories.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     inotify: Option<Inotify>,
-    by_descriptor: HashMap<WatchDescriptor, Arc<Path>>,
+    by_descriptor: HashMap<i32, Arc<Path>>,
     buffer: Vec<u8>,
     complete: bool,
+    /// Whether something may have happened that was not told since the last look at all.
+    doubt: bool,
+}
+
+/// What was seen since the last look.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Directories in which something appeared.
+    pub changed: HashSet<Arc<Path>>,
+    /// Directories in which a file was written to.
+    pub written: HashSet<Arc<Path>>,
+    /// Whether events were lost, so that all must be looked at.
+    pub lost: bool,
 }
 
 impl Watch {
     /// Without inotify, where the system has none to give, everything still works by rescans.
-    pub(super) fn new() -> Watch {
-        let inotify = match Inotify::init() {
-            Ok(inotify) => Some(inotify),
-            Err(error) => {
-                warn_exhausted(&error);
-                None
-            }
-        };
+    pub(crate) fn new() -> Watch {
+        Watch::of(Inotify::init())
+    }
+
+    fn of(inotify: io::Result<Inotify>) -> Watch {
+        let inotify = inotify.inspect_err(warn_exhausted).ok();
         let complete = inotify.is_some();
-        Watch { inotify, by_descriptor: HashMap::new(), buffer: vec![0; BUFFER_BYTES], complete }
+        Watch { inotify, by_descriptor: HashMap::new(), buffer: vec![0; BUFFER_BYTES], complete, doubt: true }
+    }
+
+    /// One that sees nothing, as where the system has no instance left.
+    #[cfg(test)]
+    pub(crate) fn exhausted() -> Watch {
+        Watch::of(Err(rustix::io::Errno::MFILE.into()))
     }
 
     /// Whether all directories are watched; where not, rescans must come more often.
@@ -40,13 +60,29 @@ impl Watch {
         self.complete
     }
 
-    /// Watches `dir`, if it is not watched yet. Says whether it was not and is now.
-    pub(super) fn add(&mut self, dir: &Arc<Path>) -> bool {
+    /// Whether a look at all must ask about every directory: not all are watched, or events were lost since the last one.
+    pub(crate) fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubt) || !self.complete
+    }
+
+    /// Watches `dir` for new names. To be called before it is listed, so that nothing can come between.
+    pub(crate) fn add(&mut self, dir: &Arc<Path>) {
+        self.set(dir, NAMES | WatchMask::MASK_ADD);
+    }
+
+    /// Watches the files of `dir` for writes too, or no longer. Says whether it is watched.
+    pub(super) fn tell_writes(&mut self, dir: &Arc<Path>, tell: bool) -> bool {
+        self.set(dir, if tell { NAMES | WatchMask::MODIFY } else { NAMES })
+    }
+
+    fn set(&mut self, dir: &Arc<Path>, mask: WatchMask) -> bool {
         let Some(inotify) = &self.inotify else { return false };
-        let mask = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::ONLYDIR;
         match inotify.watches().add(dir, mask) {
             // Of a directory that is watched already the system gives the same descriptor.
-            Ok(descriptor) => return self.by_descriptor.insert(descriptor, dir.clone()).is_none(),
+            Ok(descriptor) => {
+                self.by_descriptor.insert(descriptor.get_watch_descriptor_id(), dir.clone());
+                return true;
+            }
             Err(error) if matches!(error.raw_os_error(), Some(code) if code == rustix::io::Errno::NOSPC.raw_os_error()) => {
                 if self.complete {
                     warn_exhausted(&error);
@@ -59,30 +95,34 @@ impl Watch {
         false
     }
 
-    /// Adds to `changed` the directories in which something appeared. Says whether events were lost, so that all must be
-    /// looked at.
-    pub(super) fn changed(&mut self, changed: &mut HashSet<Arc<Path>>) -> bool {
-        let Some(inotify) = &mut self.inotify else { return false };
-        let mut lost = false;
+    /// Adds to `seen` what happened since the last call.
+    pub(super) fn look(&mut self, seen: &mut Seen) {
+        let Some(inotify) = &mut self.inotify else { return };
         loop {
             let events = match inotify.read_events(&mut self.buffer) {
                 Ok(events) => events,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return lost,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     tracing::warn!(%error, "inotify cannot be read any more; new files are found by rescans");
                     self.inotify = None;
                     self.complete = false;
-                    return true;
+                    seen.lost = true;
+                    return;
                 }
             };
             for event in events {
+                let id = event.wd.get_watch_descriptor_id();
                 if event.mask.contains(EventMask::Q_OVERFLOW) {
-                    lost = true;
+                    (seen.lost, self.doubt) = (true, true);
                 } else if event.mask.contains(EventMask::IGNORED) {
-                    self.by_descriptor.remove(&event.wd);
-                } else if let Some(dir) = self.by_descriptor.get(&event.wd) {
-                    changed.insert(dir.clone());
+                    self.by_descriptor.remove(&id);
+                } else if let Some(dir) = self.by_descriptor.get(&id) {
+                    let which = if event.mask.contains(EventMask::MODIFY) { &mut seen.written } else { &mut seen.changed };
+                    // Events of one directory come in runs.
+                    if !which.contains(dir) {
+                        which.insert(dir.clone());
+                    }
                 }
             }
         }

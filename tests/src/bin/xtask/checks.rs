@@ -6,9 +6,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use skidder_tests::servers::Provisioning;
 use skidder_tests::{agent, workspace};
 
 use crate::{print, say};
+
+/// The feature that has the tests on real servers.
+const SERVERS: &str = "skidder-tests/servers";
 
 /// Options of `test`.
 #[derive(Args, Default)]
@@ -31,6 +35,11 @@ pub struct LintOptions {
 
 /// Runs the tests of all crates, those of the whole agent included.
 pub fn test(options: &TestOptions) -> anyhow::Result<()> {
+    let chosen = |argument: &OsString| argument.to_str().is_some_and(|text| text.starts_with("-p") || text.starts_with("--package"));
+    // The real servers' programs come meanwhile: those that are built here take longer than all else.
+    let with_servers = !options.more.iter().any(chosen);
+    let _provisioning = if with_servers { Some(Provisioning::begin(say).map_err(anyhow::Error::msg)?) } else { None };
+
     // The program is built first, once: the tests of the whole agent run it, and several of them at a time would wait for
     // one another's cargo.
     say("building skidder …");
@@ -42,9 +51,8 @@ pub fn test(options: &TestOptions) -> anyhow::Result<()> {
     if std::env::var_os("SKIDDER_FUZZ_SECONDS").is_none() {
         command.env("SKIDDER_FUZZ_SECONDS", "60");
     }
-    let chosen = |argument: &OsString| argument.to_str().is_some_and(|text| text.starts_with("-p") || text.starts_with("--package"));
-    if !options.more.iter().any(chosen) {
-        command.arg("--workspace");
+    if with_servers {
+        command.args(["--workspace", "--features", SERVERS]);
     }
     if options.release {
         command.arg("--release");
@@ -78,7 +86,7 @@ fn counted(line: &str, what: &str) -> Option<u64> {
 pub fn lint(options: &LintOptions) -> anyhow::Result<()> {
     let checks = [
         run("format", cargo().args(["fmt", "--all", "--check"])),
-        run("clippy", cargo().args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+        run("clippy", cargo().args(["clippy", "--locked", "--workspace", "--all-targets", "--features", SERVERS, "--", "-D", "warnings"])),
         run("tidy", cargo().args(["test", "--locked", "--quiet", "-p", "skidder-tests", "--test", "tidy"])),
         deny(options.require_deny),
     ];

@@ -27,12 +27,36 @@ enum Verb {
     Ci(checks::LintOptions),
     /// Writes the files anew that are generated from the code: the reference configuration and the schema.
     Gen,
+    /// Builds the image without docker, and packs it into an archive for `ctr images import`, `docker load` and `skopeo`.
+    Image(ImageOptions),
     /// Lets a simulated kubelet rotate logs away under an agent that is killed again and again, and accounts for each record.
     Kubelet(KubeletOptions),
     /// Measures the release build on one core over generated logs, next to a plain pass over the same files.
     Bench(bench::Options),
     /// Kills the agent again and again over growing logs and misbehaving stores, and accounts for every record.
     Torture(torture::Options),
+}
+
+/// Options of `image`.
+#[derive(Args)]
+struct ImageOptions {
+    /// The image's name and tag.
+    #[arg(long, default_value = concat!("skidder:", env!("CARGO_PKG_VERSION")))]
+    name: String,
+    /// The cargo profile to build with.
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// The processor: amd64 or arm64; this machine's where it is not given.
+    #[arg(long)]
+    arch: Option<String>,
+}
+
+fn image(options: &ImageOptions) -> anyhow::Result<()> {
+    say(&format!("building {} …", options.name));
+    let image = skidder_tests::image::build(&options.name, &options.profile, options.arch.as_deref()).map_err(anyhow::Error::msg)?;
+    let bytes = std::fs::metadata(&image.archive)?.len();
+    print(&format!("{} ({:.1} MB)", image.archive.display(), bytes as f64 / 1e6));
+    Ok(())
 }
 
 /// Options of `kubelet`.
@@ -61,6 +85,7 @@ fn main() -> ExitCode {
         Verb::Lint(options) => checks::lint(&options),
         Verb::Ci(options) => checks::test(&checks::TestOptions::default()).and_then(|()| checks::lint(&options)),
         Verb::Gen => checks::generate(),
+        Verb::Image(options) => image(&options),
         Verb::Kubelet(options) => kubelet(&options),
         Verb::Bench(options) => bench::run(&options),
         Verb::Torture(options) => torture::run(&options),

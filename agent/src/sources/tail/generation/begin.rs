@@ -16,7 +16,6 @@ use super::Generation;
 /// What is known of a generation once its first line is.
 pub(super) struct Known {
     pub key: FileKey,
-    pub held: HeldBy,
     pub framing: Framing,
 }
 
@@ -39,10 +38,10 @@ impl Generation {
         let same = self.facts.size >= memory.cursor
             && (memory.marker.is_none() || matches!(marker_before(&self.content, memory.cursor), Ok(marker) if marker == memory.marker));
         if same {
-            self.known = Some(Known { key: memory.key, held: HeldBy::default(), framing: memory.framing });
+            self.known = Some(Known { key: memory.key, framing: memory.framing });
             (self.cursor, self.marker) = (memory.cursor, memory.marker);
         } else {
-            self.former.push(memory.key);
+            self.rare().former.push(memory.key);
         }
     }
 
@@ -51,12 +50,15 @@ impl Generation {
         let content = self.content.try_clone()?;
         let (path, place) = (self.path.clone(), self.place.clone());
         let mut fork = Generation::new(content, self.facts, path, place, self.claim.clone(), self.grown);
-        (fork.format, fork.former, fork.unlisted) = (self.format, self.former.clone(), self.unlisted);
+        (fork.format, fork.unlisted) = (self.format, self.unlisted);
+        if let Some(rare) = self.rare.as_ref().filter(|rare| !rare.former.is_empty()) {
+            fork.rare().former = rare.former.clone();
+        }
         fork.compressed = self.compressed.clone();
         match &self.known {
             Some(known) => {
-                let held = fork.begin(env, known.key)?;
-                fork.known = Some(Known { key: known.key, held, framing: known.framing });
+                fork.begin(env, known.key)?;
+                fork.known = Some(Known { key: known.key, framing: known.framing });
             }
             None => fork.from_end = self.from_end,
         }
@@ -92,7 +94,8 @@ impl Generation {
             None if head.len() == MAX_HEAD_BYTES || take_open && !head.is_empty() => &head,
             None => return Ok(false),
         };
-        let (size, content, former) = (self.facts.size, &self.content, &self.former);
+        let (size, content) = (self.facts.size, &self.content);
+        let former: &[FileKey] = self.rare.as_ref().map_or(&[], |rare| &rare.former);
         let is_compressed = self.is_compressed();
         let fits = |key: &FileKey| -> io::Result<bool> {
             let held = env.held.held(key);
@@ -102,7 +105,7 @@ impl Generation {
             Ok(!former.contains(key) && (all_held || still_holds(content, size, held.iter().map(|(_, set)| set))?))
         };
         let path = self.path.to_path();
-        let origin = (env.describe)(&path, &self.place);
+        let origin = env.describe.describe(&path, &self.place);
         let key = match &origin.run {
             Some(run) => {
                 let mut variant = 0;
@@ -113,14 +116,14 @@ impl Generation {
             }
             None => env.identify(&self.facts, &path, &head, fits)?,
         };
-        let held = self.begin(env, key)?;
+        self.begin(env, key)?;
         self.shared = Some(origin.shared);
-        self.known = Some(Known { key, held, framing: self.format.unwrap_or(env.format).decide(first) });
+        self.known = Some(Known { key, framing: self.format.unwrap_or(env.format).decide(first) });
         Ok(true)
     }
 
     /// Decides where reading begins, given what the sinks hold, and notes what they should be told.
-    fn begin(&mut self, env: &Env, key: FileKey) -> io::Result<HeldBy> {
+    fn begin(&mut self, env: &Env, key: FileKey) -> io::Result<()> {
         let mut held: Vec<(usize, RangeSet)> = env.held.held(&key);
         held.retain(|(sink, set)| env.sinks.contains(*sink) && !set.is_empty());
         let holding = held.iter().fold(SinkSet::default(), |all, (sink, _)| all.or(SinkSet::only(*sink)));
@@ -144,22 +147,28 @@ impl Generation {
         }
         for (sinks, set) in told {
             let range = |h: &Held| Range { file: key, start: h.start, end: h.end, marker: h.marker };
-            self.announcements.push((sinks, set.stretches().iter().map(range).collect()));
+            self.rare().announcements.push((sinks, set.stretches().iter().map(range).collect()));
             by.add(sinks, set);
         }
         // What all hold is skipped when it is met, but for a record that is open then: see `try_step`.
         self.cursor = 0;
-        Ok(by)
+        if by.end() > 0 {
+            self.rare().held = by;
+        }
+        Ok(())
     }
 
     /// Begins anew with a file that was cut or written over. Says how many bytes are known to be lost.
     pub(in super::super) fn restart(&mut self, now: Nanos) -> u64 {
         if let Some(known) = self.known.take() {
-            self.former.push(known.key);
+            self.rare().former.push(known.key);
         }
-        (self.cursor, self.tried, self.scanned, self.marker, self.from_end) = (0, 0, 0, None, false);
-        self.announcements.clear();
+        (self.cursor, self.tried, self.marker, self.from_end) = (0, 0, None, false);
+        let rare = self.rare();
+        rare.scanned = 0;
+        rare.held = HeldBy::default();
+        rare.announcements.clear();
         self.refresh(now);
-        std::mem::take(&mut self.lost)
+        std::mem::take(&mut self.rare().lost)
     }
 }

@@ -222,6 +222,25 @@ fn bytes_that_are_no_utf8_are_replaced_in_their_record_alone() {
     assert_eq!(all, [(0, 43)]);
 }
 
+/// The end of what is read of a line that is too long went through a character: the record said that it was no UTF-8.
+#[test]
+fn a_cut_through_a_character_is_no_invalid_utf8() {
+    for lead in ["", "x", "xy", "xyz"] {
+        for (more, first) in [("", ""), ("", "2026-03-10T15:48:15Z stdout P p\n"), ("multiline = { mode = \"indent\" }\n", "")] {
+            let mut rig = Rig::new();
+            rig.block_bytes = 512;
+            let long = format!("{lead}{}", "😀".repeat(10_000));
+            rig.append("a.log", format!("{first}2026-03-10T15:48:15Z stdout F {long}\n2026-03-10T15:48:15Z stdout F end\n"));
+            rig.once = true;
+            rig.start(&format!("{LOGS}format = \"cri\"\nmax_record_bytes = 256\n{more}"));
+            let texts = rig.texts();
+            assert_eq!(texts.len(), 2, "{texts:?}");
+            assert!(texts[0].contains(" truncated of 4000"), "{}", texts[0]);
+            assert_eq!(rig.stats.invalid_utf8.get(), 0, "{lead:?} {more:?} {first:?}: {}", texts[0]);
+        }
+    }
+}
+
 fn covered_by_sink(rig: &Rig) -> Vec<(u64, u64)> {
     rig.held.0.lock().unwrap().values().flat_map(|set| set.stretches().iter().map(|h| (h.start, h.end))).collect()
 }

@@ -1,5 +1,7 @@
 //! The `kubernetes_logs` source on trees as kubelet makes them.
 
+use skidder_pipeline::source::Held;
+
 use super::*;
 
 const PODS: &str = "type = \"kubernetes_logs\"\nroot = \"pods\"\n";
@@ -164,6 +166,29 @@ fn a_compressed_log_that_is_damaged_gives_what_it_holds() {
     assert!(texts.len() > 1_000 && texts.last().unwrap() == "stdout:a", "{}", texts.len());
     assert_eq!(texts[..3], ["stdout:0", "stdout:1", "stdout:2"]);
     assert_eq!(rig.stats.failed_files.get(), 2);
+}
+
+/// Positions would grow for ever: one key for each rotation of each container that ever ran.
+#[test]
+fn what_is_gone_for_good_is_forgotten() {
+    let mut rig = Rig::new();
+    let rotated = format!("{LOG}.20260310-154815");
+    rig.append(&rotated, cri_first(1, "one"));
+    rig.append(LOG, cri_first(2, "two"));
+    rig.start(PODS);
+    assert_eq!(rig.pass(90), ["stdout:one", "stdout:two"]);
+    assert_eq!(rig.held.files().len(), 2);
+    // The same generation in another form is still there.
+    compress_file(&rig, &rotated);
+    assert_eq!((rig.pass(90), rig.held.files().len()), (vec![], 2));
+    fs::remove_file(rig.path(&format!("{rotated}.gz"))).unwrap();
+    assert_eq!((rig.pass(30), rig.held.files().len()), (vec![], 1), "that of the live log");
+    // A rotated one that is closed, when the whole container goes.
+    rig.rename(LOG, &format!("{LOG}.20260310-160000"));
+    rig.append(LOG, cri_first(3, "three"));
+    assert_eq!((rig.pass(90), rig.held.files().len()), (vec!["stdout:three".to_owned()], 2));
+    fs::remove_dir_all(rig.path("pods/shop_cart-7d9-x2_1f2e")).unwrap();
+    assert_eq!((rig.pass(150), rig.held.files().len()), (vec![], 0));
 }
 
 #[test]
@@ -352,4 +377,46 @@ fn a_held_beginning_ends_a_record_that_is_open_from_the_generation_before() {
     rig.held.hold(held.needs, &held.covers);
     rig.start(&config);
     assert_eq!(rig.pass(4), ["stdout:first", "stdout:n"], "the last line is not joined to the first record");
+}
+
+/// Asked for growth every two seconds, 10,000 idle logs cost more than all else that a small node does.
+#[test]
+fn inotify_tells_of_writes_to_a_log_that_rests() {
+    let mut rig = Rig::new();
+    rig.append(LOG, cri_first(1, "one"));
+    rig.start(PODS);
+    assert_eq!(rig.pass(8), ["stdout:one"]);
+    let is_watched = |rig: &Rig| rig.tailer.as_ref().unwrap().streams.iter().flatten().all(|stream| stream.watched);
+    assert!(is_watched(&rig));
+    rig.append(LOG, cri("stdout", "F", "two"));
+    assert_eq!(rig.pass(1), ["stdout:two"], "sooner than it is asked");
+    assert!(is_watched(&rig), "a line now and then is no reason to ask");
+    // One that is written often is asked, and so is one about which something is due.
+    let mut more = 0;
+    for _ in 0..4 {
+        rig.append(LOG, cri("stdout", "F", "more"));
+        more += rig.pass(0).len();
+    }
+    assert_eq!(more + rig.pass(1).len(), 4);
+    assert!(!is_watched(&rig));
+    rig.pass(8);
+    assert!(is_watched(&rig));
+    rig.append(LOG, "2026-03-10T15:48:15Z stdout F op");
+    rig.pass(1);
+    assert!(!is_watched(&rig));
+    rig.append(LOG, "en\n");
+    assert_eq!(rig.pass(3), ["stdout:open"]);
+}
+
+#[test]
+fn where_inotify_is_exhausted_all_is_found_by_asking() {
+    let mut rig = Rig::new();
+    rig.append(LOG, cri_first(1, "one"));
+    rig.start(PODS);
+    rig.tailer.as_mut().unwrap().watch = Watch::exhausted();
+    assert_eq!(rig.pass(10), ["stdout:one"]);
+    rig.append(LOG, cri("stdout", "F", "two"));
+    assert_eq!(rig.pass(3), ["stdout:two"]);
+    rig.append("pods/shop_new_1/app/0.log", cri("stdout", "F", "three"));
+    assert_eq!(rig.pass(3), ["stdout:three"]);
 }

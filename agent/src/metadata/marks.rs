@@ -1,0 +1,152 @@
+//! What pods say of their own logs: that they are not to be read, how they are parsed, how fast they are read. Never more:
+//! no mark adds a destination, an input or code.
+//!
+//! Our own, as labels or annotations, each also for one container with `.<container>` behind it:
+//! - `skidder.io/exclude: "true"` (or `"false"`, against the marks of others);
+//! - `skidder.io/exclude-containers: "a,b"`;
+//! - `skidder.io/parser: "json"`, from a fixed list;
+//! - `skidder.io/rate-limit: "64KiB"`, in bytes per second, heeded only where it is less than the source's own.
+//!
+//! Others' exclusions, for those who come from there: Vector's label `vector.dev/exclude` and annotation
+//! `vector.dev/exclude-containers`, Fluent Bit's `fluentbit.io/exclude[-<container>]`, Elastic's
+//! `co.elastic.logs[.<container>]/enabled: "false"`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use skidder_sinks::common::ByteSize;
+
+/// What is to be done with the logs of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Marks {
+    /// Not read at all.
+    pub exclude: bool,
+    pub parser: Option<Parser>,
+    /// In bytes per second.
+    pub rate_limit: Option<u64>,
+}
+
+/// The parsers that a pod may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parser {
+    /// The transform `json` with its default options.
+    Json,
+}
+
+impl Parser {
+    /// Its name in an annotation and in `kubernetes.parser`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Parser::Json => "json",
+        }
+    }
+
+    /// The parser of that name.
+    pub fn from_name(name: &str) -> Option<Parser> {
+        (name == Parser::Json.name()).then_some(Parser::Json)
+    }
+}
+
+type Map = BTreeMap<String, String>;
+
+/// What a pod's labels and annotations say of `container`.
+pub(super) fn marks(labels: &Map, annotations: &Map, container: &str) -> Marks {
+    let own = |name: &str| {
+        let one = format!("skidder.io/{name}.{container}");
+        let all = format!("skidder.io/{name}");
+        [&one, &all].into_iter().find_map(|key| annotations.get(key).or_else(|| labels.get(key))).map(|value| value.trim())
+    };
+    let exclude = match own("exclude").and_then(truth) {
+        Some(said) => said,
+        None => own("exclude-containers").is_some_and(|list| names(list, container)) || others_exclude(labels, annotations, container),
+    };
+    let rate_limit = own("rate-limit").and_then(size).filter(|rate| *rate > 0);
+    Marks { exclude, parser: own("parser").and_then(Parser::from_name), rate_limit }
+}
+
+fn others_exclude(labels: &Map, annotations: &Map, container: &str) -> bool {
+    let says = |map: &Map, key: &str, what: bool| map.get(key).and_then(|value| truth(value)) == Some(what);
+    let elastic = match annotations.get(&format!("co.elastic.logs.{container}/enabled")).and_then(|value| truth(value)) {
+        Some(enabled) => !enabled,
+        None => says(annotations, "co.elastic.logs/enabled", false),
+    };
+    elastic
+        || says(labels, "vector.dev/exclude", true)
+        || annotations.get("vector.dev/exclude-containers").is_some_and(|list| names(list, container))
+        || says(annotations, "fluentbit.io/exclude", true)
+        || says(annotations, &format!("fluentbit.io/exclude-{container}"), true)
+}
+
+fn names(list: &str, container: &str) -> bool {
+    list.split(',').any(|name| name.trim() == container)
+}
+
+/// As YAML's readers write it.
+fn truth(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+fn size(text: &str) -> Option<u64> {
+    let value = serde::de::value::StrDeserializer::<serde::de::value::Error>::new(text);
+    let number = text.parse().ok();
+    number.or_else(|| ByteSize::deserialize(value).ok().map(|size| size.0))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    fn of(labels: &[(&str, &str)], annotations: &[(&str, &str)], container: &str) -> Marks {
+        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        marks(&map(labels), &map(annotations), container)
+    }
+
+    #[test]
+    fn exclusions_of_all_kinds() {
+        let excluded: [(&[(&str, &str)], &[(&str, &str)]); 10] = [
+            (&[("skidder.io/exclude", "true")], &[]),
+            (&[], &[("skidder.io/exclude", "true")]),
+            (&[], &[("skidder.io/exclude.app", "true")]),
+            (&[], &[("skidder.io/exclude-containers", "web, app")]),
+            (&[("vector.dev/exclude", "true")], &[]),
+            (&[], &[("vector.dev/exclude-containers", "app")]),
+            (&[], &[("fluentbit.io/exclude", "true")]),
+            (&[], &[("fluentbit.io/exclude-app", "true")]),
+            (&[], &[("co.elastic.logs/enabled", "false")]),
+            (&[], &[("co.elastic.logs.app/enabled", "false")]),
+        ];
+        for (labels, annotations) in excluded {
+            assert!(of(labels, annotations, "app").exclude, "{labels:?} {annotations:?}");
+        }
+        let read: [(&[(&str, &str)], &[(&str, &str)]); 8] = [
+            (&[], &[]),
+            (&[("skidder.io/exclude", "false"), ("vector.dev/exclude", "true")], &[]),
+            (&[], &[("skidder.io/exclude.web", "true")]),
+            (&[], &[("skidder.io/exclude", "true"), ("skidder.io/exclude.app", "false")]),
+            (&[], &[("skidder.io/exclude-containers", "web,apps")]),
+            (&[], &[("skidder.io/exclude", "perhaps")]),
+            (&[], &[("co.elastic.logs/enabled", "false"), ("co.elastic.logs.app/enabled", "true")]),
+            (&[("fluentbit.io/exclude", "true")], &[("vector.dev/exclude", "true")]),
+        ];
+        for (labels, annotations) in read {
+            assert!(!of(labels, annotations, "app").exclude, "{labels:?} {annotations:?}");
+        }
+    }
+
+    #[test]
+    fn parsers_come_from_a_list_and_rates_are_numbers() {
+        let marks = of(&[], &[("skidder.io/parser", "json"), ("skidder.io/rate-limit", "64KiB")], "app");
+        assert_eq!((marks.parser, marks.rate_limit), (Some(Parser::Json), Some(65536)));
+        let marks = of(&[], &[("skidder.io/parser.app", "exec /bin/sh"), ("skidder.io/rate-limit.app", "1000")], "app");
+        assert_eq!((marks.parser, marks.rate_limit), (None, Some(1000)));
+        assert_eq!(of(&[], &[("skidder.io/rate-limit", "0")], "app").rate_limit, None);
+        assert_eq!(of(&[], &[("skidder.io/rate-limit", "fast")], "app").rate_limit, None);
+    }
+}

@@ -1,0 +1,485 @@
+//! Loki, the real server: what is read arrives whole, field by field; through a faulty front, with agent and server killed again and
+//! again, nothing is lost and nothing there twice; and each answer has its documented outcome.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+use skidder_tests::agent::{self, Agent};
+use skidder_tests::chance::{self, Chance};
+use skidder_tests::client::{get, percent_encode, post, request};
+use skidder_tests::front::Front;
+use skidder_tests::mixed::{Mixed, rfc3339};
+use skidder_tests::servers::{Kind, Server};
+use skidder_tests::site::Site;
+use skidder_tests::store::{Fault, Faults};
+use skidder_tests::workspace;
+
+const RECORDS: u64 = 200_000;
+
+/// Lines of the mixed records are longer than Loki takes by default.
+const LONG_LINES: &str = "-distributor.max-line-size=1MB";
+
+fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+}
+
+/// Mixed records from some minutes ago: Loki asks its ingesters for what is new alone.
+fn mixed() -> Mixed {
+    let seed = chance::seed();
+    let begin = now() - 600_000_000_000;
+    eprintln!("seed {seed}, begin {begin}");
+    Mixed::new(seed, 4, begin)
+}
+
+fn config(url: &str, more: &str) -> String {
+    format!(
+        r#"data_dir = "state"
+[sources.pods]
+type = "kubernetes_logs"
+root = "pods"
+[transforms.parse]
+type = "json"
+inputs = ["pods"]
+[sinks.store]
+type = "loki"
+inputs = ["parse"]
+endpoint = "{url}"
+{more}
+"#
+    )
+}
+
+/// An entry as a query gives it.
+#[derive(Clone, Debug)]
+struct Entry {
+    nanos: i64,
+    line: String,
+    labels: BTreeMap<String, String>,
+    metadata: BTreeMap<String, String>,
+}
+
+/// What a query for lines gives of a time span, with the structured metadata apart from the labels.
+fn query(server: &Server, logql: &str, from: i64, to: i64) -> Vec<Entry> {
+    let target = format!("/loki/api/v1/query_range?query={}&start={from}&end={to}&limit=5000&direction=forward", percent_encode(logql));
+    let answer = request("GET", server.url(), &target, &[("X-Loki-Response-Encoding-Flags", "categorize-labels")], b"").unwrap();
+    assert_eq!(answer.status, 200, "{logql}: {}", answer.text());
+    let texts = |value: &Value| -> BTreeMap<String, String> {
+        let object = value.as_object().into_iter().flatten();
+        object.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect()
+    };
+    let json = answer.json();
+    let streams = json["data"]["result"].as_array().unwrap();
+    let entries = streams.iter().flat_map(|stream| {
+        let labels = texts(&stream["stream"]);
+        stream["values"].as_array().unwrap().iter().map(move |value| Entry {
+            nanos: value[0].as_str().unwrap().parse().unwrap(),
+            line: value[1].as_str().unwrap().to_owned(),
+            labels: labels.clone(),
+            metadata: texts(&value[2]["structuredMetadata"]),
+        })
+    });
+    let entries: Vec<Entry> = entries.collect();
+    assert!(entries.len() < 5000, "a query was cut: ask for less at once");
+    entries
+}
+
+/// Compares each entry with the record that was read: all fields, none lost. How many are there more than once.
+fn check(server: &Server, mixed: &Mixed, records: u64) -> usize {
+    let mut seen = vec![0u8; records as usize];
+    let mut wrong = BTreeMap::new();
+    let step = 4000;
+    for from in (0..records).step_by(step) {
+        let (start, end) = (mixed.record(from).nanos, mixed.record((from + step as u64).min(records)).nanos);
+        for entry in query(server, r#"{namespace="shop"}"#, start, end) {
+            let Some(seq) = mixed.seq(entry.nanos).filter(|seq| *seq < records) else {
+                wrong.insert("time", format!("no record has the time {}", entry.nanos));
+                continue;
+            };
+            seen[seq as usize] = seen[seq as usize].saturating_add(1);
+            wrong.extend(differences(mixed, seq, &entry));
+        }
+    }
+    let lost = seen.iter().filter(|count| **count == 0).count();
+    assert!(
+        lost == 0 && wrong.is_empty(),
+        "{lost} lost (first {:?}); of each difference the last: {wrong:#?}",
+        seen.iter().position(|count| *count == 0)
+    );
+    seen.iter().filter(|count| **count > 1).count()
+}
+
+/// What of the entry is not as the record has it: which part, and how.
+fn differences(mixed: &Mixed, seq: u64, entry: &Entry) -> Vec<(&'static str, String)> {
+    let record = mixed.record(seq);
+    let mut metadata = BTreeMap::from([
+        ("stream", if seq.is_multiple_of(7) { "stderr" } else { "stdout" }.to_owned()),
+        ("pod", mixed.pod(seq)),
+        ("pod_uid", format!("00000000-0000-4000-8000-{:012}", seq % 4)),
+        ("container_restart_count", "0".to_owned()),
+    ]);
+    let line = match &record.members {
+        // As it was written, byte by byte.
+        Some(members) => {
+            for name in ["level", "trace_id", "span_id"] {
+                let value = members.iter().find(|(key, _)| key == name).and_then(|(_, value)| serde_json::from_str(value.get()).ok());
+                metadata.extend(value.map(|value| (name, value)));
+            }
+            String::from_utf8(record.line.clone()).unwrap()
+        }
+        None => {
+            metadata.insert("not_json", "true".to_owned());
+            if std::str::from_utf8(&record.line).is_err() {
+                metadata.insert("invalid_utf8", "true".to_owned());
+            }
+            String::from_utf8_lossy(&record.line).into_owned()
+        }
+    };
+    let mut out = Vec::new();
+    let mut differ = |what: &'static str, is: &dyn std::fmt::Debug, was: &dyn std::fmt::Debug| {
+        let (is, was) = (format!("{is:?}"), format!("{was:?}"));
+        if is != was {
+            let short = |text: String| text.chars().take(300).collect::<String>();
+            out.push((what, format!("record {seq}: is {} and was {}", short(is), short(was))));
+        }
+    };
+    differ("line", &entry.line, &line);
+    let mut found = entry.metadata.clone();
+    found.remove("detected_level");
+    differ("metadata", &found, &metadata);
+    let labels = BTreeMap::from([("container", "app"), ("namespace", "shop"), ("service_name", "web-7c9d6f5b8c")]);
+    differ("labels", &entry.labels, &labels);
+    out
+}
+
+#[test]
+fn mixed_records_arrive_whole() {
+    let server = Server::start_with(Kind::Loki, &[LONG_LINES]).unwrap();
+    let mixed = mixed();
+    let site = Site::new(config(server.url(), "max_line_bytes = \"1MiB\"")).unwrap();
+    mixed.write(&site.path("pods"), 0, RECORDS).unwrap();
+    let begin = Instant::now();
+    let ended = site.once().unwrap();
+    eprintln!("{RECORDS} records in {:?}\n{}", begin.elapsed(), ended.stderr);
+    assert_eq!(check(&server, &mixed, RECORDS), 0, "none twice");
+    // As any client would ask: by label and structured metadata.
+    let span = (mixed.record(0).nanos, mixed.record(9999).nanos);
+    let fatal = query(&server, r#"{service_name="web-7c9d6f5b8c"} | level="Fatal" | stream="stderr""#, span.0, span.1);
+    assert!(fatal.len() > 10 && fatal.iter().all(|entry| entry.line.contains("Fatal") && entry.metadata["stream"] == "stderr"));
+    let trace = &fatal[0].metadata["trace_id"];
+    let of_trace = query(&server, &format!(r#"{{namespace="shop"}} | trace_id="{trace}""#), span.0, span.1);
+    assert_eq!(of_trace.len(), 1);
+}
+
+fn faults(seed: u64, lost_answers: u32) -> Faults {
+    let others = [Fault::TooMany { retry_after_s: None }, Fault::Unavailable, Fault::CloseBefore, Fault::HalfRead];
+    let by_chance = others.map(|fault| (30, fault)).into_iter().chain([(lost_answers, Fault::CloseAfter)]).collect();
+    Faults { by_chance, seed, ..Faults::default() }
+}
+
+const FAST: &str = "max_line_bytes = \"1MiB\"\nbatch.linger_ms = 100\nrequest.retry_max_duration_secs = 1.0\n";
+
+/// Ships records through a faulty front while agent and server are killed; how often the agent was.
+fn torment(server: &mut Server, front: &Front, site: &Site, mixed: &Mixed, records: u64, seed: u64) -> usize {
+    let mut chance = Chance::new(seed);
+    let (mut kills, mut written) = (0, 0);
+    let mut running = site.start().unwrap();
+    while written < records {
+        let next = (written + records / 20).min(records);
+        mixed.write(&site.path("pods"), written, next).unwrap();
+        written = next;
+        std::thread::sleep(Duration::from_millis(chance.below(700)));
+        if chance.per_mille(400) {
+            kills += 1;
+            running.kill().unwrap();
+            running = site.start().unwrap();
+        }
+        if written == records / 4 || written == records / 2 {
+            server.kill().unwrap();
+            std::thread::sleep(Duration::from_millis(500));
+            server.restart().unwrap();
+        }
+    }
+    running.kill().unwrap();
+    let ended = site.once_with(&["--timeout", "100"]).unwrap().expect_success().unwrap();
+    eprintln!("agent killed {kills} times, server twice; the front: {:?}\n{}", front.seen(), ended.stderr);
+    assert!(front.seen().ambiguous > 0);
+    assert!(dead_letters(site).is_empty());
+    kills
+}
+
+#[test]
+fn nothing_is_lost_whatever_is_killed() {
+    let mut server = Server::start_with(Kind::Loki, &[LONG_LINES]).unwrap();
+    let front = Front::start(server.url()).unwrap();
+    let seed = chance::seed();
+    front.set_faults(faults(seed, 60));
+    let mixed = mixed();
+    let site = Site::new(config(&front.url(), FAST)).unwrap();
+    let kills = torment(&mut server, &front, &site, &mixed, RECORDS, seed);
+    let twice = check(&server, &mixed, RECORDS);
+    let lost_answers = front.seen().ambiguous;
+    eprintln!("{twice} of {RECORDS} records twice, after {lost_answers} lost answers and {kills} kills");
+    // What lay before the last cut of a block in each of these requests, which hold some two thousand records.
+    assert!(twice as u64 <= (lost_answers + kills as u64 + 2) * 2000, "{twice}");
+}
+
+/// As long as all of a stream is in its head block, everything that comes again is recognised.
+#[test]
+fn within_lokis_window_nothing_is_there_twice() {
+    const FEW: u64 = 700;
+    let mut server = Server::start_with(Kind::Loki, &[LONG_LINES]).unwrap();
+    let front = Front::start(server.url()).unwrap();
+    let seed = chance::seed();
+    front.set_faults(faults(seed, 500));
+    let mixed = mixed();
+    let site = Site::new(config(&front.url(), FAST)).unwrap();
+    torment(&mut server, &front, &site, &mixed, FEW, seed);
+    assert_eq!(check(&server, &mixed, FEW), 0);
+}
+
+fn dead_letters(site: &Site) -> Vec<Value> {
+    let text = site.read("state/dead-letters/store.ndjson");
+    String::from_utf8(text).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A pod's log of these times and texts.
+fn log(site: &Site, lines: &[(i64, &str)]) {
+    let text: String = lines.iter().map(|(nanos, text)| format!("{} stdout F {text}\n", rfc3339(*nanos))).collect();
+    site.append("pods/shop_web_00000000-0000-4000-8000-000000000000/app/0.log", text).unwrap();
+}
+
+/// Ships once, and gives what Loki has in the end and the reasons and lines of the dead letters.
+fn outcome(server: &Server, site: &Site, from: i64) -> (Vec<String>, Vec<(String, String)>) {
+    assert_eq!(site.once_with(&[]).unwrap().code(), Some(1), "records were rejected");
+    let stored = query(server, r#"{namespace="shop"}"#, from, now() + 3_600_000_000_000);
+    let letter = |letter: &Value| {
+        assert_eq!(letter["status"], 400);
+        (letter["reason"].as_str().unwrap().to_owned(), letter["record"]["line"].as_str().unwrap().to_owned())
+    };
+    (stored.into_iter().map(|entry| entry.line).collect(), dead_letters(site).iter().map(letter).collect())
+}
+
+const SECOND: i64 = 1_000_000_000;
+
+#[test]
+fn what_loki_turns_away_becomes_dead_letters_and_the_rest_is_stored() {
+    let now = now();
+    // Too old, too new, too long a line: one request, one answer with all three.
+    let server = Server::start_with(
+        Kind::Loki,
+        &["-validation.reject-old-samples=true", "-validation.reject-old-samples.max-age=2h", "-distributor.max-line-size=100B"],
+    )
+    .unwrap();
+    let site = Site::new(config(server.url(), "")).unwrap();
+    let long = "long ".repeat(30);
+    log(
+        &site,
+        &[
+            (now - 3 * 3600 * SECOND, "old"),
+            (now - 10 * SECOND, "good"),
+            (now - 9 * SECOND, &long),
+            (now + 1800 * SECOND, "new"),
+            (now - 8 * SECOND, "good too"),
+        ],
+    );
+    let (stored, letters) = outcome(&server, &site, now - 7200 * SECOND);
+    assert_eq!(stored, ["good", "good too"]);
+    let said = |line: &str| letters.iter().find(|(_, of)| of == line).map(|(reason, _)| reason.as_str()).unwrap_or_default();
+    assert!(said("old").contains("has timestamp too old"), "{letters:?}");
+    assert!(said("new").contains("has timestamp too new"), "{letters:?}");
+    assert!(said(&long).contains("max entry size"), "{letters:?}");
+    assert_eq!(letters.len(), 3);
+}
+
+#[test]
+fn what_is_too_far_behind_its_stream_becomes_dead_letters_or_gets_a_time_that_loki_takes() {
+    let now = now();
+    let server = Server::start(Kind::Loki).unwrap();
+    let behind: Vec<String> = (0..25).map(|i| format!("behind {i}")).collect();
+    let mut lines = vec![(now - 20 * SECOND, "first")];
+    lines.extend(behind.iter().zip(0..).map(|(text, i)| (now - (2 * 3600 - i) * SECOND, text.as_str())));
+    lines.push((now - 10 * SECOND, "last"));
+    let site = Site::new(config(server.url(), "labels.namespace = \"shop\"")).unwrap();
+    log(&site, &lines);
+    let (stored, letters) = outcome(&server, &site, now - 10_000 * SECOND);
+    assert_eq!(stored, ["first", "last"]);
+    assert_eq!(letters.iter().map(|(_, line)| line.clone()).collect::<Vec<_>>(), behind, "all 25, of which Loki lists ten");
+    assert!(letters[0].0.contains("entry too far behind"), "{letters:?}");
+
+    let more = "labels.namespace = \"shop\"\nlabels.run = \"2\"\non_too_old = \"rewrite_timestamp\"";
+    let site = Site::new(config(server.url(), more)).unwrap();
+    log(&site, &lines);
+    site.once().unwrap();
+    let stored = query(&server, r#"{run="2"}"#, now - 10_000 * SECOND, now);
+    assert_eq!(stored.len(), 27);
+    let oldest = stored.iter().map(|entry| entry.nanos).min().unwrap();
+    assert!(oldest >= now - 3600 * SECOND && stored.iter().filter(|entry| entry.metadata.contains_key("original_timestamp")).count() == 25);
+    assert!(dead_letters(&site).is_empty());
+}
+
+/// Why a request holds one stream: were this not so, several could share one.
+#[test]
+fn loki_hides_what_became_of_all_streams_of_a_request_but_the_last() {
+    let server = Server::start(Kind::Loki).unwrap();
+    let now = now();
+    let push = |streams: &[(&str, i64, &str)]| {
+        let stream =
+            |(app, nanos, line): &(&str, i64, &str)| serde_json::json!({"stream": {"app": app}, "values": [[nanos.to_string(), line]]});
+        let body = serde_json::json!({"streams": streams.iter().map(stream).collect::<Vec<_>>()});
+        post(server.url(), "/loki/api/v1/push", &body.to_string()).unwrap().status
+    };
+    assert_eq!(push(&[("a", now, "newest")]), 204);
+    let behind = ("a", now - 7200 * SECOND, "lost");
+    assert_eq!(push(&[behind]), 400);
+    assert_eq!(push(&[("b", now, "other"), behind]), 400);
+    assert_eq!(push(&[behind, ("b", now, "other")]), 204, "the success of the last stream hides that the first was thrown away");
+    assert_eq!(query(&server, r#"{app="a"}"#, now - 10_000 * SECOND, now + 1).len(), 1);
+}
+
+#[test]
+fn true_repeats_are_stored_and_what_is_sent_again_is_not() {
+    let server = Server::start(Kind::Loki).unwrap();
+    let front = Front::start(server.url()).unwrap();
+    front.set_faults(Faults::script([Fault::CloseAfter, Fault::CloseAfter]));
+    let at = now() - 10 * SECOND;
+    let site = Site::new(config(&front.url(), "request.retry_max_duration_secs = 1.0")).unwrap();
+    log(&site, &[(at, "same"), (at, "same"), (at, "other"), (at, "same"), (at, "")]);
+    site.once().unwrap();
+    let mut stored: Vec<(i64, String)> =
+        query(&server, r#"{namespace="shop"}"#, at - 1, at + SECOND).into_iter().map(|entry| (entry.nanos - at, entry.line)).collect();
+    stored.sort();
+    let expected = [(0, ""), (0, "other"), (0, "same"), (1, "same"), (2, "same")].map(|(nanos, line)| (nanos, line.to_owned()));
+    assert_eq!(stored, expected);
+    assert_eq!(front.seen().ambiguous, 2);
+}
+
+/// Runs the agent for some seconds, in which it must say `words`; how many records are stored then.
+fn stored_after(server: &Server, site: &Site, words: &str) -> usize {
+    let running = site.start().unwrap();
+    std::thread::sleep(Duration::from_secs(4));
+    let ended = running.kill().unwrap();
+    assert!(ended.stderr.contains(words), "no word of {words}:\n{}", ended.stderr);
+    query(server, r#"{namespace="shop"}"#, now() - 3600 * SECOND, now()).len()
+}
+
+#[test]
+fn what_other_data_would_not_change_pauses_the_sink() {
+    let at = now() - 10 * SECOND;
+    let site = |server: &Server| {
+        let site = Site::new(config(server.url(), "batch.linger_ms = 100")).unwrap();
+        log(&site, &[(at, "kept")]);
+        site
+    };
+    // Ingestion is blocked: 260.
+    let until = rfc3339(now() + 86_400 * SECOND);
+    let mut server = Server::start_with(Kind::Loki, &[&format!("-limits.block-ingestion-until={until}")]).unwrap();
+    let blocked = site(&server);
+    assert_eq!(stored_after(&server, &blocked, "HTTP 260"), 0);
+    // As an administrator may set it, it is thrown away with the answer of success.
+    server.kill().unwrap();
+    let flags = [format!("-limits.block-ingestion-until={until}"), "-limits.block-ingestion-status-code=200".to_owned()];
+    server.restart_with(&flags.each_ref().map(String::as_str)).unwrap();
+    let push = format!(r#"{{"streams":[{{"stream":{{"a":"b"}},"values":[["{at}","x"]]}}]}}"#);
+    assert_eq!(post(server.url(), "/loki/api/v1/push", &push).unwrap().status, 204, "with 200 there is nothing to be seen");
+    assert!(query(&server, r#"{a="b"}"#, at - SECOND, at + SECOND).is_empty());
+    // Fewer labels than are sent, and no structured metadata.
+    server.kill().unwrap();
+    server.restart_with(&["-validation.max-label-names-per-series=1"]).unwrap();
+    assert_eq!(stored_after(&server, &blocked, "Loki takes fewer labels"), 0);
+    server.kill().unwrap();
+    server.restart_with(&["-validation.allow-structured-metadata=false"]).unwrap();
+    assert_eq!(stored_after(&server, &blocked, "takes no structured metadata"), 0);
+    // What was kept meanwhile is delivered when the settings are right.
+    server.kill().unwrap();
+    server.restart_with(&[]).unwrap();
+    blocked.once().unwrap();
+    assert_eq!(query(&server, r#"{namespace="shop"}"#, at - SECOND, now()).len(), 1);
+    assert!(dead_letters(&blocked).is_empty());
+    assert_eq!(get(server.url(), "/ready").unwrap().status, 200);
+}
+
+#[test]
+fn limits_on_rates_and_sizes_only_delay() {
+    let at = now() - 100 * SECOND;
+    let texts: Vec<String> = (0..4000).map(|i| format!("{i} {}", "text ".repeat(20))).collect();
+    let lines: Vec<(i64, &str)> = texts.iter().zip(0..).map(|(text, i)| (at + i, text.as_str())).collect();
+    for flags in [
+        // A request may be no larger than the burst; the rate lets the rest follow.
+        &["-distributor.ingestion-rate-limit-mb=0.2", "-distributor.ingestion-burst-size-mb=0.2"][..],
+        &["-ingester.per-stream-rate-limit=200KB", "-ingester.per-stream-rate-limit-burst=200KB", "-shard-streams.enabled=false"],
+        &["-distributor.max-recv-msg-size=4000"],
+    ] {
+        let server = Server::start_with(Kind::Loki, flags).unwrap();
+        let more = "batch.max_bytes = \"64KiB\"\nbatch.linger_ms = 100\nrequest.retry_max_duration_secs = 2.0";
+        let site = Site::new(config(server.url(), more)).unwrap();
+        log(&site, &lines);
+        let begin = Instant::now();
+        site.once().unwrap();
+        let stored = query(&server, r#"{namespace="shop"}"#, at - 1, at + SECOND);
+        eprintln!("{flags:?}: {:?}", begin.elapsed());
+        assert_eq!(stored.len(), lines.len(), "{flags:?}");
+        assert!(dead_letters(&site).is_empty());
+    }
+}
+
+#[test]
+fn the_example_does_what_its_readme_says() {
+    let server = Server::start(Kind::Loki).unwrap();
+    let from = now() - 2 * 3600 * SECOND;
+    for round in ["first", "second"] {
+        let mut command = agent::command(workspace::root()).unwrap();
+        command.args(["run", "--once", "-c", "examples/loki/pipeline.toml"]).env("LOKI_URL", server.url());
+        let ended = Agent::spawn(command).unwrap().wait(agent::DEADLINE).unwrap().expect_success().unwrap();
+        let stored = query(&server, r#"{env="demo"}"#, from, now());
+        assert_eq!(stored.iter().filter(|entry| entry.metadata.contains_key("original_timestamp")).count(), stored.len());
+        let place = query(&server, r#"{namespace="catalog"} | pod="places-0""#, from, now());
+        assert!(place.len() == 24 && place.iter().all(|entry| !entry.line.contains("@example.com")), "{round}: {ended}");
+        // The sample's own times are gone, so the second round has others.
+        assert!(stored.len() == 48 || round == "second");
+    }
+}
+
+#[test]
+fn validate_looks_whether_pushes_are_taken() {
+    let mut server = Server::start_with(Kind::Loki, &["-shard-streams.enabled=false"]).unwrap();
+    let validate = |server: &Server, more: &str| {
+        let site = Site::new(config(server.url(), more)).unwrap();
+        site.append("pods/.keep", "").unwrap();
+        let ended = Agent::run(site.root(), &["validate", "-c", "pipeline.toml"]).unwrap();
+        (ended.code(), format!("{}{}", String::from_utf8_lossy(&ended.stdout), ended.stderr))
+    };
+    let (code, said) = validate(&server, "");
+    assert!(code == Some(0) && said.contains("Loki takes pushes"), "{said}");
+    let (code, said) = validate(&server, "path = \"/push\"");
+    assert!(code != Some(0) && said.contains("no push API"), "{said}");
+    server.kill().unwrap();
+    server.restart_with(&["-auth.enabled=true"]).unwrap();
+    let (code, said) = validate(&server, "");
+    assert!(code != Some(0) && said.contains("wants a tenant"), "{said}");
+    let (code, said) = validate(&server, "tenant_id = \"t\"");
+    assert!(code == Some(0) && said.contains("Loki takes pushes"), "{said}");
+    // What `init` prints is a configuration that Loki takes.
+    let printed = Agent::run(workspace::root(), &["init", "loki"]).unwrap().expect_success().unwrap();
+    let text = String::from_utf8(printed.stdout).unwrap();
+    assert!(text.contains("max_chunk_age: 120m") && text.contains("reject_old_samples_max_age: 168h"), "{text}");
+}
+
+#[test]
+fn tenants_are_kept_apart() {
+    let server = Server::start_with(Kind::Loki, &["-auth.enabled=true"]).unwrap();
+    let at = now() - 10 * SECOND;
+    let site = Site::new(config(server.url(), "tenant_id = \"{{ kubernetes.pod_namespace }}\"")).unwrap();
+    for namespace in ["shop", "bank"] {
+        let text = format!("{} stdout F of {namespace}\n", rfc3339(at));
+        site.append(&format!("pods/{namespace}_web_00000000-0000-4000-8000-000000000000/app/0.log"), text).unwrap();
+    }
+    site.once().unwrap();
+    for namespace in ["shop", "bank"] {
+        let target = format!("/loki/api/v1/query_range?query={}&start={}&end={}", percent_encode("{container=\"app\"}"), at - 1, at + 1);
+        let answer = request("GET", server.url(), &target, &[("X-Scope-OrgID", namespace)], b"").unwrap().json();
+        assert_eq!(answer["data"]["result"][0]["values"][0][1], format!("of {namespace}"), "{answer}");
+        assert_eq!(answer["data"]["result"].as_array().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,294 @@
+//! The values of keys that say something, within a text: `client_secret=…`, `"cardNumber": …`, `Cookie: …`.
+
+use super::catalog::Detector;
+use super::names::{self, Says};
+use super::text::{Text, is_tag, is_word, tag_end};
+
+/// The most spaces on either side of `:` or `=`.
+const MAX_SPACES: usize = 3;
+
+/// Up to where values were read, so that what is long is not read again for each word in it that could be a key.
+pub(super) struct Done {
+    /// The end of the last value without quotes that was taken out.
+    pub(super) value: usize,
+    /// The end of the last list of cookies.
+    pub(super) cookie: usize,
+}
+
+/// The value of a key within a text.
+pub(super) struct KeyValue {
+    pub(super) says: Says,
+    /// The value, without quotes. What is to be taken out of it is said by [`judge`].
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// Whether it stands in quotes, or its quotes were not closed.
+    pub(super) quoted: bool,
+}
+
+/// What the key says whose last byte stands at `at`, or before a space there.
+pub(super) fn named(text: &Text<'_>, at: usize) -> Option<(Says, usize)> {
+    let last = if text.bytes[at] == b' ' { at.checked_sub(1)? } else { at };
+    names::says(&text.bytes[..=last], text.raw).map(|says| (says, last))
+}
+
+/// Whether in written bytes what follows a key that ends at `last` may be a value for a [strict](Says::strict) name, judged by how
+/// it starts.
+pub(super) fn may_be_personal(bytes: &[u8], last: usize, detector: Detector) -> bool {
+    /// Quotes with their backslashes, the sign, and spaces.
+    const MAX_BETWEEN_BYTES: usize = 24;
+    const MAX_WORD_BYTES: usize = 100;
+    let rest = &bytes[last + 1..];
+    let between = |byte: &u8| matches!(byte, b'"' | b'\'' | b'`' | b'\\' | b':' | b'=' | b'>' | b']') || byte.is_ascii_whitespace();
+    let Some(start) = rest.iter().take(MAX_BETWEEN_BYTES).position(|byte| !between(byte)) else { return rest.len() > MAX_BETWEEN_BYTES };
+    let word = &rest[start..];
+    let escaped = |byte: &u8| matches!(byte, b'%' | b'\\');
+    // An escape is looked at anyway, unless it is that of a space.
+    let space = word.iter().take(MAX_WORD_BYTES).position(|byte| escaped(byte) || matches!(byte, b' ' | b'"' | b'\'' | b'\n'));
+    let words = space.is_none_or(|at| word[at] == b' ' || escaped(&word[at]));
+    words && (detector != Detector::Name || word[0].is_ascii_uppercase() || word[0] >= 0x80 || escaped(&word[0]))
+}
+
+/// The key whose last byte stands at `at` (or before a space there), if it says something, and its value.
+pub(super) fn value(text: &Text<'_>, at: usize, done: &Done) -> Option<KeyValue> {
+    let (says, last) = named(text, at)?;
+    let detector = says.detector;
+    let spaces = |at: usize| at + text.bytes[at..].iter().take(MAX_SPACES).take_while(|byte| **byte == b' ').count();
+    let mut at = last + 1;
+    let key_quote = text.get(at).filter(|byte| matches!(byte, b'"' | b'\'' | b']'));
+    at += usize::from(key_quote.is_some());
+    at = spaces(at);
+    let sign = text.get(at).filter(|byte| matches!(byte, b':' | b'='))?;
+    at += 1;
+    if sign == b'=' && text.get(at) == Some(b'>') || sign == b':' && text.get(at) == Some(b'=') {
+        at += 1;
+    }
+    let spaced = at;
+    at = spaces(at);
+    let quote = text.get(at).filter(|byte| matches!(byte, b'"' | b'\'' | b'`'));
+    if let Some(quote) = quote {
+        let width = text.width(at);
+        let start = at + 1;
+        let closes = |at: usize| text.bytes[at] == quote && text.width(at) <= width;
+        let end = memchr::memchr_iter(quote, &text.bytes[start..]).map(|found| start + found).find(|at| closes(*at));
+        // A value whose end was cut off is one to the end of its line.
+        let end = end.unwrap_or_else(|| text.run(start, |byte| byte != b'\n'));
+        return Some(KeyValue { says, start, end, quoted: true });
+    }
+    if at < done.value || (detector == Detector::Cookie && at < done.cookie) {
+        return None;
+    }
+    let mut end = unquoted_end(text, at);
+    if detector == Detector::Credentials && is_scheme(&text.bytes[at..end]) {
+        at = spaces(end).max(end + usize::from(text.get(end) == Some(b'+')));
+        end = unquoted_end(text, at);
+    }
+    if detector == Detector::Cookie {
+        end = text.run(at, |byte| !matches!(byte, b'\n' | b'"'));
+    }
+    if matches!(detector, Detector::Name | Detector::Address) {
+        end = names_end(text, at, end);
+    }
+    // `password: must be set` is a sentence.
+    let sentence = sign == b':' && at > spaced && key_quote.is_none() && text.bytes[at..end].iter().all(u8::is_ascii_lowercase);
+    (!sentence || detector == Detector::Cookie).then_some(KeyValue { says, start: at, end, quoted: false })
+}
+
+/// The end of a value without quotes; a tag in it is passed as a whole.
+fn unquoted_end(text: &Text<'_>, start: usize) -> usize {
+    let after_tag = start + tag_end(text.bytes.get(start..).unwrap_or_default()).unwrap_or(0);
+    text.run(after_tag, |byte| {
+        !byte.is_ascii_whitespace() && !matches!(byte, b',' | b';' | b'&' | b')' | b']' | b'}' | b'"' | b'\'' | b'<' | b'>' | b'|')
+    })
+}
+
+/// Where the words with capitals, or in other scripts, end that follow the one at `start..end`: `Name: John Smith, 30`.
+fn names_end(text: &Text<'_>, start: usize, end: usize) -> usize {
+    const MAX_WORDS: usize = 4;
+    let mut end = end;
+    for _ in 1..MAX_WORDS {
+        let word = end + 1;
+        let name = |byte: u8| byte.is_ascii_alphabetic() || byte >= 0x80 || matches!(byte, b'\'' | b'-' | b'.');
+        let next = text.run(word, name);
+        let capital = text.get(word).is_some_and(|byte| byte.is_ascii_uppercase() || byte >= 0x80);
+        if end == start || text.get(end) != Some(b' ') || !capital || matches!(text.get(next), Some(b':' | b'=' | b'_')) {
+            break;
+        }
+        end = next;
+    }
+    end
+}
+
+fn is_scheme(word: &[u8]) -> bool {
+    [&b"bearer"[..], b"basic", b"negotiate", b"apikey", b"token", b"digest"].iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
+}
+
+/// Calls `found` with what is to be taken out of the value `start..end` of a key that `detector` belongs to.
+pub(super) fn judge(text: &Text<'_>, value: &KeyValue, mut found: impl FnMut(Detector, usize, usize)) {
+    let KeyValue { says, mut start, mut end, quoted } = *value;
+    let detector = says.detector;
+    while start < end && text.bytes[start].is_ascii_whitespace() {
+        start += 1;
+    }
+    while end > start && text.bytes[end - 1].is_ascii_whitespace() {
+        end -= 1;
+    }
+    let whole = &text.bytes[start..end];
+    if detector == Detector::Cookie {
+        return cookies(text, start, end, found);
+    }
+    if detector == Detector::Credentials
+        && let Some(space) = whole.iter().position(|byte| matches!(byte, b' ' | b'+'))
+        && is_scheme(&whole[..space])
+    {
+        start += space;
+        start = text.run(start, |byte| matches!(byte, b' ' | b'+')).min(end);
+    }
+    let value = &text.bytes[start..end];
+    // What is longer than any harmless value is not looked at for long.
+    const MAX_JUDGED_BYTES: usize = 1024;
+    if value.len() > MAX_JUDGED_BYTES && !quoted && !says.strict || !is_placeholder(value) && fits(says, value, quoted) {
+        found(detector, start, end);
+    }
+}
+
+/// Values that hide nothing, or stand for what was hidden.
+fn is_placeholder(value: &[u8]) -> bool {
+    const WORDS: [&str; 14] =
+        ["true", "false", "null", "none", "nil", "undefined", "(null)", "n/a", "redacted", "hidden", "masked", "omitted", "yes", "no"];
+    value.len() < 2 && !value.first().is_some_and(u8::is_ascii_alphanumeric)
+        || WORDS.iter().any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
+        || value.windows(3).any(|three| three == b"***")
+        || value.starts_with(b"[REDACTED")
+        || value.starts_with(b"<") && value.ends_with(b">")
+        || value.starts_with(b"${")
+        || value.starts_with(b"{")
+        || value.starts_with(b"[") && (is_tag(value) || memchr::memchr2(b'"', b'{', value).is_some() || value.len() < 3)
+}
+
+/// Whether a value is of the kind that its key says.
+fn fits(says: Says, value: &[u8], quoted: bool) -> bool {
+    let Says { detector, strict } = says;
+    let digits = value.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let letters = value.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
+    let others = |fine: &[u8]| value.iter().all(|byte| byte.is_ascii_digit() || fine.contains(byte));
+    match detector {
+        Detector::CardCode => (3..=8).contains(&digits) && digits == value.len(),
+        Detector::Inn => matches!(digits, 10 | 12) && others(b" "),
+        Detector::CreditCard => (12..=19).contains(&digits) && others(b" -."),
+        Detector::Email => value.contains(&b'@') && value.len() > 2,
+        Detector::Phone => (7..=15).contains(&digits) && others(b" +-.()/"),
+        Detector::Passport | Detector::NationalId | Detector::Cccd | Detector::Snils | Detector::UsSsn | Detector::Iban => {
+            digits >= 6 && value.len() <= 48 && !value.contains(&b'/')
+        }
+        Detector::BirthDate => digits >= 4 && value.len() <= 40,
+        Detector::Session => value.len() >= 16 && letters > 0 && digits > 0 && value.iter().all(|byte| byte.is_ascii_graphic()),
+        Detector::Name if strict => is_full_name(value),
+        Detector::Address if strict => quoted && digits > 0 && letters > 3 && value.len() <= 200 && is_house(value),
+        Detector::Name => digits < value.len() && value.len() <= 200,
+        Detector::Address => letters > 0 && value.len() <= 400,
+        Detector::Account => digits >= 6 && value.len() <= 40 && others(b" -"),
+        Detector::SeedPhrase => letters >= 12,
+        Detector::Password => !is_path(value),
+        Detector::Credentials | Detector::Secret => is_secret(value, digits, quoted),
+        _ => true,
+    }
+}
+
+/// Two to four words, each with a capital and small letters after it: `John O'Brien-Smith`.
+fn is_full_name(value: &[u8]) -> bool {
+    const MAX_WORDS: usize = 4;
+    let name = |word: &[u8]| {
+        let letters = word.iter().all(|byte| byte.is_ascii_alphabetic() || *byte >= 0x80 || matches!(byte, b'\'' | b'-' | b'.'));
+        letters
+            && word.first().is_some_and(|byte| byte.is_ascii_uppercase() || *byte >= 0x80)
+            && word.len() > 1
+            && !word.iter().all(u8::is_ascii_uppercase)
+    };
+    let words = value.split(|byte| *byte == b' ').count();
+    (2..=MAX_WORDS).contains(&words) && value.split(|byte| *byte == b' ').all(name)
+}
+
+/// A house number and words, and nothing that an address of machines is made of.
+fn is_house(value: &[u8]) -> bool {
+    let words = value.split(|byte| *byte == b' ').filter(|word| word.len() > 1).count();
+    words >= 2 && !value.iter().any(|byte| matches!(byte, b':' | b'=' | b'/' | b'@' | b'{' | b'(' | b'[' | b'<' | b'_'))
+}
+
+/// Whether a value could be a secret, and is not the name of one: `kube-system/token-abc`, `my-secret`, `/etc/key.pem`.
+fn is_secret(value: &[u8], digits: usize, quoted: bool) -> bool {
+    let upper = value.iter().any(u8::is_ascii_uppercase);
+    let plain = value.iter().all(|byte| is_word(*byte) || matches!(byte, b'-' | b'.' | b'/' | b'+' | b'=' | b'~' | b':'));
+    let name = !upper && plain && (digits == 0 || value.len() < 16 || value.contains(&b'/'));
+    let code = value.iter().any(|byte| matches!(byte, b'{' | b'(')) && !quoted;
+    value.len() >= 6 && digits < value.len().max(8) && !name && !code && !is_path(value)
+}
+
+fn is_path(value: &[u8]) -> bool {
+    value.starts_with(b"/") && value.iter().filter(|byte| **byte == b'/').count() > 1
+        || [&b".pem"[..], b".key", b".crt", b".txt", b".json"].iter().any(|end| value.ends_with(end))
+}
+
+/// Each value of `a=b; c=d`, except attributes and short ones, which hold no secret.
+fn cookies(text: &Text<'_>, start: usize, end: usize, mut found: impl FnMut(Detector, usize, usize)) {
+    const MIN_COOKIE_BYTES: usize = 6;
+    const ATTRIBUTES: [&str; 8] = ["path", "domain", "expires", "max-age", "samesite", "secure", "httponly", "priority"];
+    let mut at = start;
+    while at < end {
+        at += text.bytes[at..end].iter().take_while(|byte| matches!(byte, b' ' | b';' | b'[')).count();
+        let name = at;
+        at = text.run(at, |byte| byte.is_ascii_graphic() && !matches!(byte, b'=' | b';' | b'"')).min(end);
+        if at >= end || text.bytes[at] != b'=' {
+            return;
+        }
+        let attribute = ATTRIBUTES.iter().any(|attribute| text.bytes[name..at].eq_ignore_ascii_case(attribute.as_bytes()));
+        let value = at + 1;
+        at = if attribute {
+            text.run(value, |byte| byte != b';')
+        } else {
+            text.run(value, |byte| byte.is_ascii_graphic() && !matches!(byte, b';' | b'"'))
+        }
+        .min(end);
+        if !attribute && at - value >= MIN_COOKIE_BYTES && !is_placeholder(&text.bytes[value..at]) {
+            found(Detector::Cookie, value, at);
+        }
+        if text.get(at) != Some(b';') {
+            return;
+        }
+    }
+}
+
+/// `password is Hunter2!`, `passphrase value 'x1!yzw'`: the value after the word at `at`, in a sentence.
+pub(super) fn prose_password(text: &Text<'_>, at: usize) -> Option<(usize, usize)> {
+    let word = text.bytes.get(at..)?;
+    let starts = |word: &[u8], with: &[u8]| word.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    let length = [&b"password"[..], b"passphrase", b"passcode"].into_iter().find(|with| starts(word, with))?.len();
+    if text.raw {
+        // What follows may be escaped.
+        return Some((at, at + length));
+    }
+    if text.word_before(at) {
+        return None;
+    }
+    let mut at = at + length;
+    for filler in [&b" value"[..], b" is", b" was"] {
+        if starts(&text.bytes[at..], filler) && matches!(text.get(at + filler.len()), Some(b' ' | b':' | b'=')) {
+            at += filler.len();
+            break;
+        }
+    }
+    let start = text.run(at, |byte| matches!(byte, b' ' | b':' | b'='));
+    if start == at || start > at + MAX_SPACES {
+        return None;
+    }
+    let start = start + usize::from(matches!(text.get(start), Some(b'"' | b'\'')));
+    const MAX_BYTES: usize = 64;
+    let rest = text.bytes.get(start..).unwrap_or_default();
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'<' | b'>');
+    let end = start + rest.iter().take(MAX_BYTES + 1).position(ends).unwrap_or(rest.len().min(MAX_BYTES + 1));
+    let end = end - text.bytes[start..end].iter().rev().take_while(|byte| matches!(byte, b'.' | b',' | b';' | b')')).count();
+    let value = &text.bytes[start..end];
+    let any = |test: fn(&u8) -> bool| value.iter().any(test);
+    let strong =
+        any(u8::is_ascii_alphabetic) && any(u8::is_ascii_digit) && any(|byte| byte.is_ascii_uppercase() || byte.is_ascii_punctuation());
+    ((6..=MAX_BYTES).contains(&value.len()) && strong && !value.starts_with(b"[") && !is_placeholder(value)).then_some((start, end))
+}

@@ -1,0 +1,271 @@
+//! Tokens and addresses: long runs of letters, digits, `_` and `-`, told by how they start, how long they are, and their
+//! checksums.
+
+use super::catalog::Detector;
+use super::checks;
+use super::text::{Text, is_token, is_word};
+
+/// The fewest bytes that a run has in which something is looked for. Nothing that is found has fewer.
+pub(super) const MIN_RUN_BYTES: usize = 20;
+
+/// What tokens may be made of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// Letters and digits.
+    Alphanumeric,
+    /// Letters, digits and `_`.
+    Word,
+    /// Letters, digits, `_` and `-`.
+    Token,
+    /// Hexadecimal digits in lower case.
+    Hex,
+    /// Capitals and digits.
+    Capitals,
+}
+
+impl Class {
+    fn has(self, byte: u8) -> bool {
+        match self {
+            Class::Alphanumeric => byte.is_ascii_alphanumeric(),
+            Class::Word => is_word(byte),
+            Class::Token => is_token(byte),
+            Class::Hex => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
+            Class::Capitals => byte.is_ascii_uppercase() || byte.is_ascii_digit(),
+        }
+    }
+}
+
+/// Prefixes of tokens, what comes after them and how much of it: the fewest and the most bytes. From the providers'
+/// documentation.
+const TOKENS: [(&str, Class, usize, usize); 88] = {
+    use Class::*;
+    const ANY: usize = 4096;
+    [
+        ("AKIA", Capitals, 16, 16),
+        ("ASIA", Capitals, 16, 16),
+        ("AGPA", Capitals, 16, 16),
+        ("AROA", Capitals, 16, 16),
+        ("AIDA", Capitals, 16, 16),
+        ("AIPA", Capitals, 16, 16),
+        ("ANPA", Capitals, 16, 16),
+        ("ANVA", Capitals, 16, 16),
+        ("ABIA", Capitals, 16, 16),
+        ("ACCA", Capitals, 16, 16),
+        ("ghp_", Alphanumeric, 36, ANY),
+        ("gho_", Alphanumeric, 36, ANY),
+        ("ghu_", Alphanumeric, 36, ANY),
+        ("ghs_", Alphanumeric, 36, ANY),
+        ("ghr_", Alphanumeric, 36, ANY),
+        ("github_pat_", Word, 60, ANY),
+        ("glpat-", Token, 20, ANY),
+        ("gldt-", Token, 20, ANY),
+        ("glrt-", Token, 20, ANY),
+        ("glft-", Token, 20, ANY),
+        ("glsoat-", Token, 20, ANY),
+        ("glcbt-", Token, 20, ANY),
+        ("glptt-", Token, 20, ANY),
+        ("glagent-", Token, 20, ANY),
+        ("gloas-", Token, 20, ANY),
+        ("glimt-", Token, 20, ANY),
+        ("xoxb-", Token, 16, ANY),
+        ("xoxa-", Token, 16, ANY),
+        ("xoxp-", Token, 16, ANY),
+        ("xoxr-", Token, 16, ANY),
+        ("xoxs-", Token, 16, ANY),
+        ("xoxo-", Token, 16, ANY),
+        ("xoxe-", Token, 16, ANY),
+        ("xapp-", Token, 20, ANY),
+        ("sk_live_", Alphanumeric, 12, ANY),
+        ("sk_test_", Alphanumeric, 12, ANY),
+        ("rk_live_", Alphanumeric, 12, ANY),
+        ("rk_test_", Alphanumeric, 12, ANY),
+        ("pk_live_", Alphanumeric, 12, ANY),
+        ("pk_test_", Alphanumeric, 12, ANY),
+        ("whsec_", Alphanumeric, 20, ANY),
+        ("AIza", Token, 35, 35),
+        ("GOCSPX-", Token, 20, ANY),
+        ("sk-proj-", Token, 20, ANY),
+        ("sk-ant-", Token, 20, ANY),
+        ("sk-svcacct-", Token, 20, ANY),
+        ("sk-or-v1-", Hex, 64, 64),
+        ("sk-", Alphanumeric, 32, ANY),
+        ("npm_", Alphanumeric, 36, 36),
+        ("pypi-", Token, 50, ANY),
+        ("dop_v1_", Hex, 64, 64),
+        ("doo_v1_", Hex, 64, 64),
+        ("dor_v1_", Hex, 64, 64),
+        ("shpat_", Hex, 32, 32),
+        ("shpca_", Hex, 32, 32),
+        ("shppa_", Hex, 32, 32),
+        ("shpss_", Hex, 32, 32),
+        ("hf_", Alphanumeric, 30, 40),
+        ("dapi", Hex, 32, 32),
+        ("PMAK-", Token, 50, ANY),
+        ("key-", Hex, 32, 32),
+        ("SK", Hex, 32, 32),
+        ("lin_api_", Alphanumeric, 32, ANY),
+        ("gsk_", Alphanumeric, 40, ANY),
+        ("xai-", Alphanumeric, 60, ANY),
+        ("r8_", Alphanumeric, 36, 40),
+        ("glsa_", Word, 32, ANY),
+        ("glc_", Alphanumeric, 32, ANY),
+        ("dckr_pat_", Token, 24, ANY),
+        ("dckr_oat_", Token, 24, ANY),
+        ("rubygems_", Hex, 48, 48),
+        ("NRAK-", Capitals, 24, 32),
+        ("sq0atp-", Token, 20, ANY),
+        ("sq0csp-", Token, 40, ANY),
+        ("sgp_", Word, 40, ANY),
+        ("ATATT3", Token, 60, ANY),
+        ("ATBB", Alphanumeric, 28, 36),
+        ("AGE-SECRET-KEY-1", Capitals, 50, 64),
+        ("figd_", Token, 36, ANY),
+        ("pscale_tkn_", Token, 32, ANY),
+        ("pscale_pw_", Token, 32, ANY),
+        ("sntrys_", Token, 40, ANY),
+        ("ntn_", Alphanumeric, 40, ANY),
+        ("secret_", Alphanumeric, 43, 43),
+        ("EAACEdEose0cBA", Alphanumeric, 20, ANY),
+        ("tskey-", Token, 20, ANY),
+        ("pat-na1-", Token, 36, 36),
+        ("abskey-", Token, 20, ANY),
+    ]
+};
+
+/// Prefixes with a dot, before the run.
+const DOTTED: [(&str, usize); 6] = [("ya29.", 20), ("hvs.", 24), ("hvb.", 24), ("hvr.", 24), ("SG.", 20), ("1//0.", 20)];
+
+/// Calls `found` with what stands in the run of token characters `start..end`.
+pub(super) fn in_run(text: &Text<'_>, start: usize, end: usize, mut found: impl FnMut(Detector, usize, usize)) {
+    let mut at = start;
+    if let Some((from, to)) = dotted(text, start, end).or_else(|| telegram(text, start, end)).or_else(|| webhook(text, start, end)) {
+        found(Detector::ApiToken, from, to);
+        at = to.min(end);
+    }
+    let mut fresh = true;
+    while at + 4 < end {
+        if fresh || at == start {
+            let next = at_boundary(text, at, end);
+            if let Some((detector, to)) = next {
+                found(detector, at, to);
+                at = to;
+                fresh = true;
+                continue;
+            }
+            // In written bytes, the letter of an escape stands before what it precedes.
+            if text.raw && at == start && text.before(at) == Some(b'\\') {
+                at += 1;
+                fresh = true;
+                continue;
+            }
+        }
+        fresh = !text.bytes[at].is_ascii_alphanumeric();
+        at += 1;
+    }
+}
+
+/// What starts at `at`, where no letter or digit stands before.
+fn at_boundary(text: &Text<'_>, at: usize, end: usize) -> Option<(Detector, usize)> {
+    let run = &text.bytes[at..end];
+    match run[0] {
+        b'0' if matches!(run[1], b'x' | b'X') => hex_address(run).map(|length| (Detector::Ethereum, at + length)),
+        b'1' | b'3' => bitcoin(run).map(|length| (Detector::Bitcoin, at + length)),
+        b'b' | b'B' | b't' | b'T' if run[1] | 0x20 == b'c' || run[1] | 0x20 == b'b' => {
+            segwit(run).map(|length| (Detector::Bitcoin, at + length))
+        }
+        _ => None,
+    }
+    .or_else(|| ton(text, at).map(|to| (Detector::Ton, to)))
+    .or_else(|| token(run).map(|length| (Detector::ApiToken, at + length)))
+}
+
+fn token(run: &[u8]) -> Option<usize> {
+    let pair = usize::from(run[0]) << 8 | usize::from(run[1]);
+    if STARTS[pair / 64] >> (pair % 64) & 1 == 0 {
+        return None;
+    }
+    TOKENS.iter().find_map(|(prefix, class, least, most)| {
+        let rest = run.strip_prefix(prefix.as_bytes())?;
+        let length = rest.iter().take(*most + 1).take_while(|byte| class.has(**byte)).count();
+        let ends = !rest.get(length).is_some_and(u8::is_ascii_alphanumeric) || length > 4096;
+        ((*least..=(*most).max(4097)).contains(&length) && (length <= *most || *most == 4096) && ends).then_some(prefix.len() + length)
+    })
+}
+
+/// The pairs of bytes that prefixes start with; one bit each.
+static STARTS: [u64; 1024] = {
+    let mut starts = [0; 1024];
+    let mut row = 0;
+    while row < TOKENS.len() {
+        let prefix = TOKENS[row].0.as_bytes();
+        let pair = (prefix[0] as usize) << 8 | prefix[1] as usize;
+        starts[pair / 64] |= 1 << (pair % 64);
+        row += 1;
+    }
+    starts
+};
+
+fn dotted(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
+    if text.before(start) != Some(b'.') {
+        return None;
+    }
+    DOTTED.iter().find_map(|(prefix, least)| {
+        let from = start.checked_sub(prefix.len())?;
+        if !text.bytes[from..].starts_with(prefix.as_bytes()) || end - start < *least || text.word_before(from) {
+            return None;
+        }
+        // SendGrid's have a second part.
+        let end = if text.get(end) == Some(b'.') && *prefix == "SG." { text.run(end + 1, is_token) } else { end };
+        Some((from, end))
+    })
+}
+
+/// The path of a webhook, of which the run is the last part: who knows it may write.
+fn webhook(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
+    const MAX_PATH_BYTES: usize = 80;
+    const PLACES: [&[u8]; 3] = [b"hooks.slack.com/services/", b"hooks.slack.com/workflows/", b"/api/webhooks/"];
+    if text.before(start) != Some(b'/') {
+        return None;
+    }
+    place(text, start, MAX_PATH_BYTES, &PLACES).map(|from| (from, end))
+}
+
+/// Where one of some texts ends within reach before `at`.
+fn place(text: &Text<'_>, at: usize, reach: usize, places: &[&[u8]]) -> Option<usize> {
+    let from = at.saturating_sub(reach);
+    let window = &text.bytes[from..at];
+    places.iter().find_map(|place| Some(from + memchr::memmem::rfind(window, place)? + place.len()))
+}
+
+/// A bot's token: eight to ten digits, a colon, `AA` and 33 characters.
+fn telegram(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
+    let colon = start.checked_sub(1).filter(|at| text.bytes[*at] == b':')?;
+    let digits = text.bytes[..colon].iter().rev().take(11).take_while(|byte| byte.is_ascii_digit()).count();
+    let from = colon - digits;
+    (text.bytes[start..end].starts_with(b"AA") && end - start == 35 && (8..=10).contains(&digits) && !text.word_before(from))
+        .then_some((from, end))
+}
+
+/// `0x` and 40 hexadecimal digits, no more: 64 are the hash of a transaction.
+fn hex_address(run: &[u8]) -> Option<usize> {
+    let digits = run[2..].iter().take(41).take_while(|byte| byte.is_ascii_hexdigit()).count();
+    (digits == 40 && !run.get(42).is_some_and(u8::is_ascii_alphanumeric)).then_some(42)
+}
+
+fn bitcoin(run: &[u8]) -> Option<usize> {
+    let length = run.iter().take(36).take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    ((26..=35).contains(&length) && checks::base58_bitcoin(&run[..length])).then_some(length)
+}
+
+fn segwit(run: &[u8]) -> Option<usize> {
+    let known = [&b"bc1"[..], b"tb1"].iter().any(|prefix| run[..3].eq_ignore_ascii_case(prefix));
+    let length = run.iter().take(91).take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    (known && (MIN_RUN_BYTES..=90).contains(&length) && checks::bech32(&run[..length])).then_some(length)
+}
+
+fn ton(text: &Text<'_>, at: usize) -> Option<usize> {
+    let address = text.bytes.get(at..at + 48)?;
+    let starts = matches!(address[0], b'E' | b'U' | b'k' | b'0') && address[1] == b'Q';
+    let ends = !text.get(at + 48).is_some_and(|byte| byte.is_ascii_alphanumeric());
+    (starts && ends && checks::ton(address)).then_some(at + 48)
+}
