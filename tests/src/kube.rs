@@ -52,9 +52,7 @@ impl Api {
         let state = run.path().join("run");
         script("start.sh", &["api"], &state)?;
         let env = environment(&state)?;
-        let api = Api { run, env };
-        fs::write(api.run.path().join("token"), "agent-token").map_err(|error| error.to_string())?;
-        Ok(api)
+        Ok(Api { run, env })
     }
 
     /// Where it listens: `https://127.0.0.1:<port>`.
@@ -64,6 +62,7 @@ impl Api {
 
     /// A kubeconfig for the agent's own user, `system:serviceaccount:logs:skidder`, its token in a file, by way of `url`.
     pub fn kubeconfig(&self, url: &str) -> Result<PathBuf, String> {
+        fs::write(self.run.path().join("token"), "agent-token").map_err(|error| error.to_string())?;
         let path = self.run.path().join("agent.kubeconfig");
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
