@@ -32,7 +32,7 @@ pub fn fields(reason: &str) -> Vec<String> {
     if let Some((_, name)) = reason.split_once("cannot contain only whitespace: [") {
         return vec![name.strip_suffix(']').unwrap_or(name).trim_matches('\'').to_owned()];
     }
-    let places = ["Existing mapping for [", "object mapping for [", "failed to parse field [", "mapper [", "field ["];
+    let places = ["Existing mapping for [", "object mapping for [", "failed to parse field [", "mapper [", "object mapping [", "field ["];
     let mut names: Vec<String> = strict().into_iter().chain(places.into_iter().filter_map(between)).collect();
     names.retain(|name| name.as_bytes() != ASIDE && !name.starts_with("_conflict.") && name != "@timestamp");
     names
@@ -109,6 +109,9 @@ mod tests {
             ("[1:5] object mapping for [user] tried to parse field [user] as object, but found a concrete value", "user"),
             ("Could not dynamically add mapping for field [a.b]. Existing mapping for [a] must be of type object but found [long].", "a"),
             ("mapper [n] cannot be changed from type [long] to [text]", "n"),
+            // A list of numbers and objects.
+            ("can't merge a non object mapping [a.x-id] with an object mapping", "a.x-id"),
+            ("can't merge an object mapping [a] with a non object mapping", "a"),
             ("[1:9] mapping set to strict, dynamic introduction of [k] within [_doc] is not allowed", "k"),
             ("mapping set to strict, dynamic introduction of [k] within [http.headers] is not allowed", "http.headers.k"),
         ] {
