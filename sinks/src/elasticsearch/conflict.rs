@@ -32,6 +32,9 @@ pub fn fields(reason: &str) -> Vec<String> {
     if let Some((_, name)) = reason.split_once("cannot contain only whitespace: [") {
         return vec![name.strip_suffix(']').unwrap_or(name).trim_matches('\'').to_owned()];
     }
+    if let Some(name) = between("makes object resolution ambiguous: [") {
+        return vec![name];
+    }
     let places = ["Existing mapping for [", "object mapping for [", "failed to parse field [", "mapper [", "object mapping [", "field ["];
     let mut names: Vec<String> = strict().into_iter().chain(places.into_iter().filter_map(between)).collect();
     names.retain(|name| name.as_bytes() != ASIDE && !name.starts_with("_conflict.") && name != "@timestamp");
@@ -118,6 +121,10 @@ mod tests {
             assert_eq!(fields(reason).first().map(String::as_str), Some(expected), "{reason}");
         }
         assert_eq!(fields("[1:2] failed to parse: field name cannot contain only whitespace: ['a..b']"), ["a..b"]);
+        assert_eq!(
+            fields("failed to parse object field starting or ending with a [.] makes object resolution ambiguous: [a..b]"),
+            ["a..b"]
+        );
         assert_eq!(fields("[1:2] Field name cannot contain only whitespace: [ ]"), [" "]);
         assert_eq!(fields("[1:2] failed to parse: field name cannot be an empty string"), [""]);
         for reason in [

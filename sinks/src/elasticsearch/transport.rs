@@ -82,7 +82,8 @@ impl BulkTransport {
                 return Ok(Response { status: 404, body: Bytes::from_static(body.as_bytes()), ..Response::ok() });
             }
             let mut path_and_query = format!("/{destination}/_bulk?{WANTED}");
-            for Parameter { name, value, .. } in self.parameters.iter().filter(|parameter| parameter.used.load(Ordering::Relaxed)) {
+            let used: Vec<&Parameter> = self.parameters.iter().filter(|parameter| parameter.used.load(Ordering::Relaxed)).collect();
+            for Parameter { name, value, .. } in &used {
                 path_and_query += &format!("&{name}={value}");
             }
             let mut headers = HeaderMap::new();
@@ -90,7 +91,7 @@ impl BulkTransport {
             let request = HttpRequest { path_and_query, headers };
             let response = self.client.send(Method::POST, request, body.clone(), compression).await?.response;
             // Every turn leaves out one more, so this ends.
-            if response.status != 400 || !self.leave_out_what_is_unknown(&response.body) {
+            if response.status != 400 || !leave_out_what_is_unknown(&used, &response.body) {
                 return Ok(response);
             }
         }
@@ -123,19 +124,6 @@ impl BulkTransport {
             known.insert(name.to_owned());
         }
         is
-    }
-
-    /// Whether the answer is about parameters that were used and will not be from now on.
-    fn leave_out_what_is_unknown(&self, answer: &[u8]) -> bool {
-        if memchr::memmem::find(answer, b"unrecognized parameter").is_none() {
-            return false;
-        }
-        let is_named = |name: &str| memchr::memmem::find(answer, format!("[{name}]").as_bytes()).is_some();
-        let mut some = false;
-        for Parameter { used, .. } in self.parameters.iter().filter(|parameter| is_named(parameter.name)) {
-            some |= used.swap(false, Ordering::Relaxed);
-        }
-        some
     }
 
     /// Sends the records that did not fit once more, changed so that they do: the answer as if all had been sent so at once. The
@@ -172,6 +160,22 @@ impl BulkTransport {
         whole["errors"] = true.into();
         serde_json::to_vec(&whole).ok().map(Bytes::from)
     }
+}
+
+/// Whether the answer is about parameters that the request had; they are left out from now on. Of requests that were under way
+/// together each finds out for itself.
+fn leave_out_what_is_unknown(used: &[&Parameter], answer: &[u8]) -> bool {
+    if memchr::memmem::find(answer, b"unrecognized parameter").is_none() {
+        return false;
+    }
+    let mut some = false;
+    for parameter in used {
+        if memchr::memmem::find(answer, format!("[{}]", parameter.name).as_bytes()).is_some() {
+            parameter.used.store(false, Ordering::Relaxed);
+            some = true;
+        }
+    }
+    some
 }
 
 /// A record that did not fit the mapping.

@@ -53,6 +53,17 @@ async fn what_a_store_does_not_know_is_left_out_from_there_on() {
 }
 
 #[tokio::test]
+async fn requests_that_are_under_way_together_all_leave_it_out() {
+    let url = store(
+        move |_, path, _| if path.contains("include_source") { unknown("[include_source_on_error]") } else { (200, STORED.to_owned()) },
+    );
+    let transport = transport(url.await, false, false);
+    let frame = frame("logs", "{}\n{}\n", 1);
+    let (one, two) = tokio::join!(transport.send(&frame), transport.send(&frame));
+    assert_eq!((one.unwrap().status, two.unwrap().status), (200, 200));
+}
+
+#[tokio::test]
 async fn a_refusal_for_another_reason_is_the_answer() {
     let url = store(|_, _, _| unknown("[something_else]"));
     let frame = frame("logs", "{}\n{}\n", 1);
