@@ -1,6 +1,5 @@
 //! `on_conflict = "stringify"`: a field that does not fit the mapping is moved aside, as text, and the record goes in without it.
 
-
 use skidder_pipeline::json;
 use skidder_pipeline::value::{Kind, Value};
 
