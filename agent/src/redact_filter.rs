@@ -13,6 +13,9 @@ use crate::config::{Builtin, Pipeline};
 /// How much is read from the standard input at once, in bytes.
 const READ_BYTES: usize = 256 << 10;
 
+/// A line that is longer is withheld as a whole.
+const MAX_LINE_BYTES: u64 = 64 << 20;
+
 /// What `skidder redact` is to do.
 #[derive(Debug, clap::Args)]
 pub struct RedactArgs {
@@ -79,22 +82,32 @@ pub fn redact(
     })?;
     let mut input = BufReader::with_capacity(READ_BYTES, input);
     let (mut output, mut notes) = (BufWriter::with_capacity(READ_BYTES, output), BufWriter::new(notes));
+    if args.explain {
+        redactor.explain();
+    }
     let mut line = Vec::new();
     let mut number = 0u64;
     loop {
         line.clear();
-        if input.read_until(b'\n', &mut line)? == 0 {
+        if input.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? == 0 {
             break;
+        }
+        let whole = (line.len() as u64) < MAX_LINE_BYTES || line.ends_with(b"\n");
+        if !whole {
+            // A line stays a line: what is withheld of it ends where it ends.
+            line.clear();
+            line.extend_from_slice(b"[REDACTED:error]");
+            if input.skip_until(b'\n')? > 0 {
+                line.push(b'\n');
+            }
         }
         number += 1;
         let end = if line.ends_with(b"\n") { line.len() - 1 } else { line.len() };
         let (text, new_line) = line.split_at(end);
-        if args.explain {
-            for found in redactor.explain(text) {
-                writeln!(notes, "{number}:{}-{} {}", found.start, found.end, found.rule)?;
-            }
-        }
         let redacted = redactor.redact(text).map(<[u8]>::to_vec);
+        for found in redactor.found() {
+            writeln!(notes, "{number}:{}-{} {}", found.start, found.end, found.rule)?;
+        }
         // A record that is dropped leaves an empty line, so that lines can be compared by their numbers.
         let dropped = redactor.take_dropped();
         output.write_all(match &redacted {
@@ -104,6 +117,10 @@ pub fn redact(
             None => text,
         })?;
         output.write_all(new_line)?;
+        // Who waits for this line gets it, before more is read.
+        if input.buffer().is_empty() {
+            output.flush()?;
+        }
     }
     output.flush()?;
     if args.explain || args.dry_run {

@@ -135,8 +135,9 @@ fn open_queue(
     clock: &dyn Clock,
 ) -> anyhow::Result<Arc<Queue>> {
     let fs: Arc<dyn Fs> = Arc::new(RealFs);
-    let BufferSettings { disk, max_bytes, when_full, sync_after } = parts.buffer;
-    let options = BufferOptions { disk, dir: sink_dir(state, name), max_bytes, when_full, sync_after, memory_bytes: share.frames_bytes };
+    let BufferSettings { disk, max_bytes, when_full, sync_after, strict, min_free_bytes } = parts.buffer;
+    let (dir, memory_bytes) = (sink_dir(state, name), share.frames_bytes);
+    let options = BufferOptions { disk, dir, max_bytes, when_full, sync_after, strict, min_free_bytes, memory_bytes };
     let (buffer, recovered) = SinkBuffer::open(fs, options, state.epoch(), clock.now());
     if recovered.frames > 0 || recovered.damaged_frames > 0 || recovered.torn_bytes > 0 {
         tracing::info!(

@@ -110,13 +110,6 @@ impl Bodies {
         self.open.is_empty()
     }
 
-    /// Throws all bodies away.
-    pub(crate) fn discard(&mut self) {
-        self.open.clear();
-        self.records = 0;
-        self.opened_at = None;
-    }
-
     /// Takes all bodies out, finished.
     pub(crate) fn take(&mut self) -> Vec<FinishedBody> {
         self.records = 0;

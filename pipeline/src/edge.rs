@@ -59,7 +59,7 @@ impl Clock for SystemClock {
 
     fn unix_nanos(&self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX).saturating_add(crate::fail::clock_offset_nanos())
     }
 }
 

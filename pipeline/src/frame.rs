@@ -12,6 +12,51 @@ use crate::position::Range;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct BatchId(pub [u8; 16]);
 
+/// That a piece of a frame (all of it, or a part) is sent as parts in its place. Journaled before a part is sent, so that the
+/// next life of the agent sends the same parts: a store that tells repeats by batches knows them again.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Cut {
+    /// The frame's identity.
+    pub frame: BatchId,
+    /// Which piece: 0 is the whole frame, and parts count from 1 in the order in which they were cut.
+    pub from: u32,
+    /// The number of the first of the parts. A power loss may take the record of an earlier cut and leave this one.
+    pub first: u32,
+    /// The parts.
+    pub parts: Vec<Part>,
+}
+
+impl Cut {
+    /// The number that comes after those of its parts.
+    pub fn next(&self) -> u32 {
+        self.first.saturating_add(self.parts.len() as u32)
+    }
+}
+
+/// A part of a piece.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Part {
+    /// What makes its identity, with that of the piece: see [`Frame::part`].
+    pub path: u32,
+    /// The records of the piece that it has, as stretches, in order.
+    pub records: Vec<std::ops::Range<u32>>,
+}
+
+impl Part {
+    /// The part of `records`, which are in order.
+    pub fn new(path: u32, records: &[u32]) -> Part {
+        let stretches = records.chunk_by(|a, b| a + 1 == *b).filter_map(|run| Some(*run.first()?..run.last()? + 1));
+        Part { path, records: stretches.collect() }
+    }
+
+    /// Its records, one by one; `None` where the piece, which has `of` records, has not all of them.
+    pub fn list(&self, of: u32) -> Option<Vec<u32>> {
+        let rises = self.records.windows(2).all(|pair| pair[0].end <= pair[1].start) && self.records.iter().all(|run| run.start < run.end);
+        let fits = rises && self.records.last().is_some_and(|run| run.end <= of);
+        fits.then(|| self.records.iter().cloned().flatten().collect())
+    }
+}
+
 /// What a frame is, beside its body.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {

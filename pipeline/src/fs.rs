@@ -29,6 +29,18 @@ pub trait Fs: Send + Sync {
 
     /// Puts the names in a directory on the disk for good.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// How much room the file system of a directory has.
+    fn space(&self, dir: &Path) -> io::Result<Space>;
+}
+
+/// The room of a file system, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// What this user may still write.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
 }
 
 /// An open file.
@@ -109,6 +121,12 @@ impl Fs for RealFs {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         std::fs::File::open(dir)?.sync_all()
     }
+
+    fn space(&self, dir: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(dir)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Ok(Space { free: bytes(stat.f_bavail), total: bytes(stat.f_blocks) })
+    }
 }
 
 struct RealFile(std::fs::File);
@@ -182,6 +200,14 @@ mod tests {
         assert!(read_exact_at(&*file, &mut bytes, 0).unwrap());
         assert_eq!(&bytes, b"ababaxyz");
         assert!(!read_exact_at(&*file, &mut bytes, 1).unwrap());
+    }
+
+    #[test]
+    fn says_how_much_room_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let Space { free, total } = RealFs.space(dir.path()).unwrap();
+        assert!(free <= total && total > 0, "{free} of {total}");
+        assert!(RealFs.space(&dir.path().join("gone")).is_err());
     }
 
     #[test]

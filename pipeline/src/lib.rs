@@ -9,6 +9,7 @@ pub mod body;
 pub mod buffer;
 pub mod delivery;
 pub mod edge;
+pub mod fail;
 pub mod frame;
 pub mod fs;
 pub mod id;

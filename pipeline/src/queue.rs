@@ -2,6 +2,7 @@
 
 mod ages;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,8 +11,8 @@ use tokio::sync::Notify;
 
 use crate::buffer::{Appended, Losses, SinkBuffer};
 use crate::edge::{Clock, Nanos};
-use crate::frame::Frame;
-use crate::position::{FileKey, RangeSet};
+use crate::frame::{BatchId, Cut, Frame};
+use crate::position::{FileKey, Range, RangeSet};
 use crate::run::Intake;
 use crate::sink::Note;
 use crate::stats::SinkStats;
@@ -31,6 +32,15 @@ pub trait Buffer: Send {
     fn next(&mut self) -> Option<Frame>;
     /// See [`SinkBuffer::acknowledge`].
     fn acknowledge(&mut self, seq: u64, note: Option<Note>, now: Nanos);
+    /// See [`SinkBuffer::cut`]; nothing where frames do not outlive the process.
+    fn cut(&mut self, seq: u64, cut: Cut, now: Nanos) {
+        let _ = (seq, cut, now);
+    }
+    /// See [`SinkBuffer::cuts`].
+    fn cuts(&self, seq: u64, frame: BatchId) -> Vec<Cut> {
+        let _ = (seq, frame);
+        Vec::new()
+    }
     /// See [`SinkBuffer::put_back`].
     fn put_back(&mut self, seq: u64);
     /// See [`SinkBuffer::tick`].
@@ -74,6 +84,8 @@ pub struct Queue<B: Buffer = SinkBuffer> {
 struct Inner<B> {
     buffer: B,
     ages: Ages,
+    /// What the worker has and will append.
+    promised: BTreeMap<FileKey, RangeSet>,
 }
 
 impl<B: Buffer> Queue<B> {
@@ -84,7 +96,7 @@ impl<B: Buffer> Queue<B> {
         // When frames of an earlier run came is not known.
         ages.came(buffer.waiting().0, now);
         let queue = Queue {
-            inner: Mutex::new(Inner { buffer, ages }),
+            inner: Mutex::new(Inner { buffer, ages, promised: BTreeMap::new() }),
             frames: Notify::new(),
             changed: Notify::new(),
             wake_worker,
@@ -157,6 +169,17 @@ impl<B: Buffer> Queue<B> {
         self.changed.notify_one();
     }
 
+    /// Puts on record that a piece of frame `seq` is sent as parts: see [`SinkBuffer::cut`].
+    pub fn cut(&self, seq: u64, cut: Cut, now: Nanos) {
+        self.lock().buffer.cut(seq, cut, now);
+        self.changed.notify_one();
+    }
+
+    /// How a frame was cut before: see [`SinkBuffer::cuts`].
+    pub fn cuts(&self, frame: &Frame) -> Vec<Cut> {
+        self.lock().buffer.cuts(frame.header().seq, frame.header().id)
+    }
+
     /// Hands out frame `seq` again later, before newer ones.
     pub fn put_back(&self, seq: u64) {
         self.lock().buffer.put_back(seq);
@@ -207,9 +230,14 @@ impl<B: Buffer> Queue<B> {
         self.lock().buffer.sync(now);
     }
 
-    /// What the sink holds of `file`: in frames or delivered.
+    /// What the sink holds of `file`: in frames or delivered, or promised by its worker.
     pub fn held(&self, file: &FileKey) -> Option<RangeSet> {
-        self.lock().buffer.held(file).cloned()
+        let inner = self.lock();
+        let (held, promised) = (inner.buffer.held(file).cloned(), inner.promised.get(file));
+        let Some(promised) = promised else { return held };
+        let mut all = held.unwrap_or_default();
+        promised.stretches().iter().for_each(|held| all.insert(held.start, held.end, held.marker));
+        Some(all)
     }
 
     /// Every file that something is held of.
@@ -262,6 +290,14 @@ impl<B: Buffer> Intake for Queue<B> {
     fn append(&self, group: Vec<Frame>, now: Nanos) -> Appended {
         Queue::append(self, group, now)
     }
+
+    fn promise(&self, ranges: Vec<Range>) {
+        let mut inner = self.lock();
+        inner.promised.clear();
+        for range in ranges {
+            inner.promised.entry(range.file).or_default().insert(range.start, range.end, range.marker);
+        }
+    }
 }
 
 impl Buffer for SinkBuffer {
@@ -276,6 +312,12 @@ impl Buffer for SinkBuffer {
     }
     fn acknowledge(&mut self, seq: u64, note: Option<Note>, now: Nanos) {
         SinkBuffer::acknowledge(self, seq, note, now);
+    }
+    fn cut(&mut self, seq: u64, cut: Cut, now: Nanos) {
+        SinkBuffer::cut(self, seq, cut, now);
+    }
+    fn cuts(&self, seq: u64, frame: BatchId) -> Vec<Cut> {
+        SinkBuffer::cuts(self, seq, frame)
     }
     fn put_back(&mut self, seq: u64) {
         SinkBuffer::put_back(self, seq);
@@ -331,6 +373,7 @@ pub(crate) mod tests {
         pub taken: BTreeSet<u64>,
         pub acknowledged: Vec<(u64, Option<Note>)>,
         pub ticks: Vec<Nanos>,
+        pub cuts: BTreeMap<u64, Vec<Cut>>,
         next_seq: u64,
     }
 
@@ -364,6 +407,12 @@ pub(crate) mod tests {
             assert!(self.taken.contains(&seq), "acknowledged what was not handed out");
             self.frames.remove(&seq).expect("acknowledged twice");
             self.acknowledged.push((seq, note));
+        }
+        fn cut(&mut self, seq: u64, cut: Cut, _: Nanos) {
+            self.cuts.entry(seq).or_default().push(cut);
+        }
+        fn cuts(&self, seq: u64, _: BatchId) -> Vec<Cut> {
+            self.cuts.get(&seq).cloned().unwrap_or_default()
         }
         fn put_back(&mut self, seq: u64) {
             assert!(self.taken.remove(&seq), "put back what was not handed out");

@@ -221,6 +221,12 @@ impl Router {
     /// Where `record` is to be written; counts it.
     #[inline]
     pub fn scratch(&mut self, record: &RecordView<'_>) -> &mut Vec<u8> {
+        self.scratch_of(record).1
+    }
+
+    /// The same, and the destination before it.
+    #[inline]
+    pub fn scratch_of(&mut self, record: &RecordView<'_>) -> (&str, &mut Vec<u8>) {
         let date = self.destination.date(record);
         let index = match self.current {
             Some(index) if self.shared && date == self.date => index,
@@ -228,7 +234,7 @@ impl Router {
         };
         let group = &mut self.groups[index];
         group.records += 1;
-        &mut group.encoded
+        (&group.name, &mut group.encoded)
     }
 
     fn select(&mut self, record: &RecordView<'_>, date: Date) -> usize {
@@ -248,8 +254,13 @@ impl Router {
 
     /// Ends the batch: hands everything to the bodies.
     pub fn end(&mut self, out: &mut Bodies) {
-        for group in &mut self.groups {
-            out.write(&group.name, &group.encoded, group.records);
+        self.end_with(|name, encoded, records| out.write(name, encoded, records));
+    }
+
+    /// Ends the batch: hands out what was encoded for each destination, and for how many records.
+    pub fn end_with(&mut self, mut write: impl FnMut(&str, &[u8], u32)) {
+        for group in self.groups.iter_mut().filter(|group| group.records > 0) {
+            write(&group.name, &group.encoded, group.records);
             group.encoded.clear();
             group.records = 0;
         }

@@ -1,7 +1,9 @@
 //! HTTP: carries frames to stores that are spoken to with one request a frame.
 
+mod clients;
+mod endpoints;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,9 +15,12 @@ use skidder_pipeline::body::Compression;
 use skidder_pipeline::frame::Frame;
 use skidder_pipeline::problem::Problem;
 use skidder_pipeline::sink::{Response, Sending, Transport, TransportError};
+use tokio::time::Instant;
 
 use crate::SinkContext;
 use crate::common::{Auth, AuthConfig, Kept, Secret, TlsConfig};
+use clients::{Clients, Way};
+use endpoints::Endpoints;
 
 /// What of an answer is read; the rest is left and the connection closed. A store's answer to a request of `batch.max_bytes`
 /// stays far below; it bounds the memory that a broken one can take.
@@ -24,9 +29,6 @@ pub const MAX_RESPONSE_BYTES: usize = 8 << 20;
 /// How long to wait for a connection. Beside the time for the whole request, so that an endpoint that does not exist is
 /// left for the next one soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How many of its turns an endpoint that failed is passed over.
-const TURNS_PASSED_OVER: u32 = 8;
 
 /// What a request is, beside method, body and credentials.
 pub struct HttpRequest {
@@ -50,7 +52,7 @@ pub struct HttpOptions<'a> {
 
 /// Endpoints with the way to them and the credentials for them: for a transport, and for a look at the store.
 pub struct HttpClient {
-    client: reqwest::Client,
+    clients: Clients,
     endpoints: Endpoints,
     auth: Option<Auth>,
 }
@@ -100,8 +102,9 @@ impl HttpClient {
             let problem = Problem::at(&format!("endpoints.{index}"), "credentials would go over plain HTTP to another machine");
             problems.push(problem.help("use `https://`, or `auth.allow_plain_http = true` where the network is yours alone"));
         }
-        let client = client(options, &urls, version, problems)?;
-        (problems.len() == before).then(|| HttpClient { client, endpoints: Endpoints::new(urls), auth })
+        let plain = urls.iter().all(|url| url.scheme() == "http");
+        let clients = Clients::new(options.tls, options.context, Way { plain, version }, problems)?;
+        (problems.len() == before).then(|| HttpClient { clients, endpoints: Endpoints::new(urls), auth })
     }
 
     /// Makes one request, at the endpoint whose turn it is, with a body compressed as `compression` says.
@@ -115,10 +118,10 @@ impl HttpClient {
         body: Bytes,
         compression: Compression,
     ) -> Result<Answer, TransportError> {
-        let endpoint = self.endpoints.next();
-        let result = self.send_to(&endpoint.url, method, request, body, compression).await;
+        let attempt = self.endpoints.next(Instant::now());
+        let result = self.send_to(&attempt.endpoint.url, method, request, body, compression).await;
         let works = result.as_ref().is_ok_and(|answer| !matches!(answer.response.status, 502..=504));
-        endpoint.passed_over.store(if works { 0 } else { TURNS_PASSED_OVER }, Ordering::Relaxed);
+        attempt.end(works, Instant::now());
         result
     }
 
@@ -141,7 +144,7 @@ impl HttpClient {
         if let Some(Auth::Aws(aws)) = &self.auth {
             aws.sign(method.as_str(), &url, &mut headers, &body, std::time::SystemTime::now())?;
         }
-        let mut request = self.client.request(method, url).headers(headers).body(body);
+        let mut request = self.clients.current().request(method, url).headers(headers).body(body);
         request = match &self.auth {
             None | Some(Auth::Aws(_)) => request,
             Some(Auth::Basic { user, password }) => request.basic_auth(user, Some(password.secret()?.reveal())),
@@ -194,37 +197,6 @@ impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> Transport for HttpTransport<F> 
     }
 }
 
-/// Endpoints in turn. One that failed is passed over for some turns: it costs few requests while it is down, and is found
-/// again when it is back.
-struct Endpoints {
-    list: Vec<Endpoint>,
-    turn: AtomicUsize,
-}
-
-struct Endpoint {
-    /// Without user, password and the last slash.
-    url: String,
-    /// For how many of its turns it is passed over.
-    passed_over: AtomicU32,
-}
-
-impl Endpoints {
-    fn new(urls: Vec<Url>) -> Endpoints {
-        let endpoint = |url: Url| Endpoint { url: url.as_str().trim_end_matches('/').to_owned(), passed_over: AtomicU32::new(0) };
-        Endpoints { list: urls.into_iter().map(endpoint).collect(), turn: AtomicUsize::new(0) }
-    }
-
-    fn next(&self) -> &Endpoint {
-        let first = self.turn.fetch_add(1, Ordering::Relaxed);
-        let in_turn = |offset: usize| &self.list[(first + offset) % self.list.len()];
-        let works = |endpoint: &&Endpoint| {
-            let less = endpoint.passed_over.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |turns| turns.checked_sub(1));
-            less.is_err() // it stood at none
-        };
-        (0..self.list.len()).map(in_turn).find(works).unwrap_or_else(|| in_turn(0))
-    }
-}
-
 /// An endpoint as it may be shown, and the user that stood in it.
 fn endpoint(text: &str) -> Result<(Url, Option<Auth>), String> {
     // The text may hold a password: errors do not show it.
@@ -258,26 +230,6 @@ fn percent_decode(text: &str) -> String {
 fn is_this_machine(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn client(options: &HttpOptions<'_>, urls: &[Url], version: Version, problems: &mut Vec<Problem>) -> Option<reqwest::Client> {
-    // An error says that there is one already: another sink's, and the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut client = reqwest::Client::builder()
-        .user_agent(concat!("skidder/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
-        // A redirect would carry credentials and data to where the configuration does not say.
-        .redirect(reqwest::redirect::Policy::none())
-        // Trying again is the delivery's.
-        .retry(reqwest::retry::never());
-    if urls.iter().all(|url| url.scheme() == "http") {
-        // No certificates are needed, and an image without any must do.
-        client = client.tls_certs_only([]);
-    }
-    client = if version == Version::HTTP_2 { client.http2_prior_knowledge() } else { client.http1_only() };
-    client = options.tls.apply(client, options.context, problems);
-    client.build().inspect_err(|e| problems.push(Problem::at("tls", format!("TLS cannot be set up: {}", innermost(e))))).ok()
 }
 
 fn api_key(token: &Secret) -> Result<HeaderValue, TransportError> {
@@ -346,3 +298,5 @@ fn innermost(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 #[path = "http_tests.rs"]
 mod tests;
+#[cfg(test)]
+mod tls_tests;

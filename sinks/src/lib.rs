@@ -4,6 +4,7 @@
 //! `skidder_pipeline` does the rest. Transports ([`http`], the terminal, files) stand beside the sinks.
 
 pub mod blackhole;
+pub mod clickhouse;
 pub mod common;
 pub mod console;
 pub mod destination;
@@ -36,6 +37,9 @@ use crate::common::BufferSettings;
 pub enum SinkConfig {
     /// Counts records and throws them away: for measuring.
     Blackhole(blackhole::BlackholeConfig),
+    /// Sends records to ClickHouse, as rows of a table.
+    #[serde(rename = "clickhouse")]
+    ClickHouse(Box<clickhouse::ClickHouseConfig>),
     /// Writes records to the terminal or a pipe.
     Console(console::ConsoleConfig),
     /// Sends records to Elasticsearch, OpenSearch or another store that speaks `_bulk`.
@@ -56,6 +60,7 @@ impl SinkConfig {
     pub fn build(&self, context: &SinkContext) -> Result<SinkParts, Vec<Problem>> {
         match self {
             SinkConfig::Blackhole(config) => config.build(),
+            SinkConfig::ClickHouse(config) => config.build(context),
             SinkConfig::Console(config) => config.build(context),
             SinkConfig::Elasticsearch(config) => config.build(context),
             SinkConfig::File(config) => config.build(context),

@@ -80,6 +80,7 @@ impl Finding {
 pub const STORES: &[(&str, &str)] = &[
     ("elasticsearch", r#"{"type":"elasticsearch","endpoints":["http://localhost:9200"],"mode":"data_stream"}"#),
     ("opensearch", r#"{"type":"elasticsearch","endpoints":["http://localhost:9200"],"mode":"data_stream","distribution":"opensearch"}"#),
+    ("clickhouse", r#"{"type":"clickhouse","endpoints":["http://localhost:8123"]}"#),
     ("loki", r#"{"type":"loki","endpoint":"http://localhost:3100"}"#),
 ];
 
@@ -92,6 +93,7 @@ impl SinkConfig {
     /// What there is to make and to look at, for sinks whose store has to be prepared; or what is wrong with the table.
     pub fn setup(&self, context: &SinkContext) -> Result<Option<Box<dyn Setup>>, Vec<Problem>> {
         match self {
+            SinkConfig::ClickHouse(config) => config.setup(context).map(Some),
             SinkConfig::Elasticsearch(config) => config.setup(context).map(Some),
             SinkConfig::Loki(config) => config.setup(context).map(Some),
             // Nothing has to be made for the others.

@@ -46,6 +46,8 @@ async fn life(dir: &Path, mood: &mut SplitMix, last: bool) -> bool {
         max_bytes: parts.buffer.max_bytes,
         when_full: parts.buffer.when_full,
         sync_after: parts.buffer.sync_after,
+        strict: false,
+        min_free_bytes: Some(0),
         memory_bytes: 1 << 20,
     };
     let (buffer, recovered) = SinkBuffer::open(Arc::new(RealFs), options, [1; 16], clock.now());

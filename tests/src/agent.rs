@@ -193,6 +193,11 @@ impl Ended {
         self.status.code()
     }
 
+    /// Whether SIGKILL ended it.
+    pub fn was_killed(&self) -> bool {
+        self.status.signal() == Some(Signal::KILL.as_raw())
+    }
+
     /// Whether a fault of the program itself ended it: a panic or a signal that nobody sent.
     pub fn crashed(&self) -> bool {
         let by_signal = self.status.signal().is_some_and(|signal| signal != Signal::KILL.as_raw());

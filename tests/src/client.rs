@@ -53,10 +53,30 @@ pub fn request(method: &str, base: &str, target: &str, headers: &[(&str, &str)],
     let status = head.get(9..12).and_then(|digits| digits.parse().ok()).ok_or_else(broken)?;
     let header = |line: &str| line.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
     let headers: Vec<_> = head.lines().skip(1).filter_map(header).collect();
-    let answer = Answer { status, headers, body };
+    let mut answer = Answer { status, headers, body };
+    if answer.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+        // Some servers do so though HTTP/1.0 has none.
+        answer.body = unchunk(&answer.body).ok_or_else(broken)?;
+    }
     match answer.header("content-length").and_then(|length| length.parse::<usize>().ok()) {
         Some(length) if length != answer.body.len() => Err(broken()),
         _ => Ok(answer),
+    }
+}
+
+/// The body that chunks are of (RFC 9112, section 7.1); none where the last is missing.
+fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = memchr::memmem::find(rest, b"\r\n")?;
+        let size = std::str::from_utf8(&rest[..end]).ok()?.split(';').next()?.trim();
+        let size = usize::from_str_radix(size, 16).ok()?;
+        rest = rest.get(end + 2..)?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(rest.get(..size)?);
+        rest = rest.get(size + 2..)?;
     }
 }
 

@@ -52,9 +52,7 @@ impl Api {
         let state = run.path().join("run");
         script("start.sh", &["api"], &state)?;
         let env = environment(&state)?;
-        let api = Api { run, env };
-        fs::write(api.run.path().join("token"), "agent-token").map_err(|error| error.to_string())?;
-        Ok(api)
+        Ok(Api { run, env })
     }
 
     /// Where it listens: `https://127.0.0.1:<port>`.
@@ -64,6 +62,7 @@ impl Api {
 
     /// A kubeconfig for the agent's own user, `system:serviceaccount:logs:skidder`, its token in a file, by way of `url`.
     pub fn kubeconfig(&self, url: &str) -> Result<PathBuf, String> {
+        fs::write(self.run.path().join("token"), "agent-token").map_err(|error| error.to_string())?;
         let path = self.run.path().join("agent.kubeconfig");
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "c",
@@ -187,12 +186,11 @@ impl Cluster {
     /// With what the scripts said: a test that needs a node fails where it cannot be had.
     pub fn start(images: &[&Path]) -> Result<Cluster, String> {
         provision("node")?;
-        let one = File::create(std::env::temp_dir().join("skidder-kube-node.lock")).map_err(|error| error.to_string())?;
-        flock(&one, FlockOperation::LockExclusive).map_err(|error| error.to_string())?;
+        let one = locked("node.lock")?;
         let run = tempfile::Builder::new().prefix("skidder-kube-").tempdir().map_err(|error| error.to_string())?;
         let own = run.path().join("images");
         let copied = fs::create_dir(&own).and_then(|()| {
-            let basic = bin_directory().map_err(io::Error::other)?.with_file_name("images");
+            let basic = cache_directory().map_err(io::Error::other)?.join("images");
             fs::copy(basic.join("pause.tar"), own.join("pause.tar"))?;
             fs::copy(basic.join("busybox.tar"), own.join("busybox.tar"))?;
             images.iter().enumerate().try_for_each(|(number, image)| fs::copy(image, own.join(format!("{number}.tar"))).map(drop))
@@ -344,9 +342,26 @@ pub fn eventually<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Optio
 
 /// Builds and installs what `mode` needs, one process at a time; does nothing where it is there.
 pub fn provision(mode: &str) -> Result<(), String> {
-    let lock = File::create(std::env::temp_dir().join("skidder-kube-provision.lock")).map_err(|error| error.to_string())?;
-    flock(&lock, FlockOperation::LockExclusive).map_err(|error| error.to_string())?;
-    script("provision.sh", &[mode], &std::env::temp_dir())
+    let lock = locked("provision.lock")?;
+    let provisioned = script("provision.sh", &[mode], &cache_directory()?.join("run"));
+    drop(lock);
+    provisioned
+}
+
+/// A file beside the programs that only one process has at a time.
+fn locked(name: &str) -> Result<File, String> {
+    let directory = cache_directory()?;
+    let file = fs::create_dir_all(&directory).and_then(|()| File::create(directory.join(name))).map_err(|error| error.to_string())?;
+    flock(&file, FlockOperation::LockExclusive).map_err(|error| error.to_string())?;
+    Ok(file)
+}
+
+/// What lies beside the programs: archives of images, locks.
+fn cache_directory() -> Result<PathBuf, String> {
+    bin_directory().map(|mut bin| {
+        bin.pop();
+        bin
+    })
 }
 
 /// Runs one of the scripts with its state in `state`.

@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod measure;
 pub mod mixed;
 pub mod records;
+pub mod redaction;
 pub mod servers;
 pub mod site;
 pub mod store;

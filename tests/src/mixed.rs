@@ -147,7 +147,7 @@ impl Mixed {
                 }
                 for seq in block {
                     let Record { nanos, line, .. } = self.record(seq);
-                    let stream = if seq % 7 == 0 { "stderr" } else { "stdout" };
+                    let stream = if seq.is_multiple_of(7) { "stderr" } else { "stdout" };
                     write!(file, "{} {stream} F ", rfc3339(nanos))?;
                     file.write_all(&line)?;
                     file.write_all(b"\n")?;
@@ -166,7 +166,11 @@ impl Record {
             Some(members) => members.iter().map(|(name, value)| (name.clone(), value.get().to_owned())).collect(),
             None => {
                 let text = serde_json::Value::from(String::from_utf8_lossy(&self.line)).to_string();
-                vec![("message".to_owned(), text), ("not_json".to_owned(), "true".to_owned())]
+                let mut fields = vec![("message".to_owned(), text), ("not_json".to_owned(), "true".to_owned())];
+                if std::str::from_utf8(&self.line).is_err() {
+                    fields.push(("invalid_utf8".to_owned(), "true".to_owned()));
+                }
+                fields
             }
         }
     }

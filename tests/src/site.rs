@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 
-use crate::agent::{Agent, Ended};
+use crate::agent::{Agent, Ended, command};
 use crate::records;
 
 /// The name of the configuration in a site.
@@ -53,6 +53,14 @@ impl Site {
     /// Starts `skidder run`, which follows.
     pub fn start(&self) -> Result<Agent, String> {
         Agent::start(self.root(), &["run", "-c", CONFIG])
+    }
+
+    /// The same with variables of the environment.
+    pub fn start_with(&self, variables: &[(&str, String)]) -> Result<Agent, String> {
+        let mut command = command(self.root())?;
+        command.args(["run", "-c", CONFIG]);
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        Agent::spawn(command)
     }
 
     /// Runs `skidder run --once` with further arguments to its end.

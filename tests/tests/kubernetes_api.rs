@@ -86,6 +86,12 @@ impl Node {
         found
     }
 
+    /// Waits until the agent knows what this text is part of: it writes what it knows into its cache.
+    fn knows(&self, text: &str) {
+        let cache = || String::from_utf8_lossy(&self.site.read("state/metadata.json")).contains(text).then_some(());
+        eventually(text, PATIENCE, cache).unwrap();
+    }
+
     /// The record with this message, once it is there.
     fn record(&self, message: &str) -> Map<String, Value> {
         eventually(message, PATIENCE, || self.records().remove(message)).unwrap()
@@ -209,8 +215,7 @@ fn without_a_server_known_pods_stay_known_and_unknown_ones_go_out_as_partial() {
     node.start();
     node.say("shop", "p1", "u1", "main", "known");
     assert_eq!(node.record("known")["env"], "prod");
-    eventually("the cache", PATIENCE, || node.site.read("state/metadata.json").windows(4).any(|part| part == b"\"u1\"").then_some(()))
-        .unwrap();
+    node.knows("\"u1\"");
     api.stop_server().unwrap();
     drop(node.agent.take());
     node.say("shop", "p2", "u2", "main", "after the restart");
@@ -225,7 +230,7 @@ fn without_a_server_known_pods_stay_known_and_unknown_ones_go_out_as_partial() {
     api.put([kube::pod("shop", "new", "new", "node-a", &[("env", "late")])]).unwrap();
     api.start_server().unwrap();
     eventually("a list", PATIENCE, || lists_and_watches(&api).0.iter().filter(|asked| asked.code == 200).nth(1).map(drop)).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    node.knows("\"env\":\"late\"");
     node.say("shop", "new", "new", "main", "known by now");
     let record = node.record("known by now");
     assert_eq!((&record["env"], record["kubernetes"].get("metadata")), (&"late".into(), None));
@@ -247,13 +252,13 @@ fn lines_wait_for_a_pod_that_is_told_of_later() {
     assert_eq!(node.record("early")["env"], "prod");
     // Labels that change count from then on.
     api.put([kube::pod("shop", "p1", "u1", "node-a", &[("env", "changed")])]).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    node.knows("\"env\":\"changed\"");
     node.say("shop", "p1", "u1", "main", "later");
     assert_eq!(node.record("later")["env"], "changed");
     // Another pod of the same name is another pod.
     api.delete("pods/shop/p1").unwrap();
     api.put([kube::pod("shop", "p1", "other", "node-a", &[("env", "second")])]).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    node.knows("\"env\":\"second\"");
     node.say("shop", "p1", "u1", "main", "last of the first");
     node.say("shop", "p1", "other", "main", "first of the second");
     assert_eq!(node.record("last of the first")["env"], "changed");

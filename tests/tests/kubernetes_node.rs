@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use skidder_tests::image;
 use skidder_tests::kube::{self, Api, Cluster, Way, eventually};
+use skidder_tests::site::Site;
 use skidder_tests::store::{Keep, Store};
 
 /// How long a step may take on a machine that does other things too.
@@ -133,7 +134,8 @@ fn a_daemonset_ships_every_line_once_whatever_happens_to_it() {
     });
     let manifests = kube::chart(&values, "logs").unwrap();
     api.kubectl(&["-n", "logs", "apply", "-f", "-"], &manifests).unwrap();
-    api.kubectl(&["apply", "-f", "-"], &workload()).unwrap();
+    // A new namespace has no service account for a moment, and no pods without one.
+    eventually("a namespace for pods", PATIENCE, || api.kubectl(&["apply", "-f", "-"], &workload()).ok()).unwrap();
     let (first, address) = agent_pod(api);
     let mut memory: Vec<f64> = Vec::new();
     let mut weigh = |address: &str| memory.extend(metric(address, "skidder_process_resident_memory_bytes"));
@@ -190,4 +192,40 @@ fn a_daemonset_ships_every_line_once_whatever_happens_to_it() {
     let namespace = |document: &[u8]| serde_json::from_slice::<Value>(document).unwrap()["kubernetes"]["pod_namespace"].clone();
     let own = documents.iter().filter(|document| namespace(document) == "logs");
     assert_eq!(own.count(), 0, "lines of the agent's own");
+    the_kubelet_tells_as_much(api);
+}
+
+/// An agent outside of the cluster that asks the kubelet about the same pods.
+fn the_kubelet_tells_as_much(api: &Api) {
+    let config = format!(
+        r#"
+        data_dir = "state"
+        [kubernetes]
+        metadata = "kubelet"
+        self_node_name = "node-a"
+        kube_config_file = "{}"
+        metadata_wait_secs = 60
+        [kubernetes.kubelet]
+        endpoint = "https://10.123.0.2:10250"
+        verify_certificate = false
+        [sources.pods]
+        type = "kubernetes_logs"
+        include_paths_glob_patterns = ["shop_long_*/**", "shop_crash_*/**"]
+        [sinks.out]
+        type = "file"
+        inputs = ["pods"]
+        path = "out.jsonl"
+        "#,
+        api.kubeconfig(api.url()).unwrap().display()
+    );
+    let site = Site::new(config).unwrap();
+    site.once().unwrap();
+    let records = site.records("out.jsonl").unwrap();
+    assert!(records.len() > LONGS, "{} records", records.len());
+    for record in records {
+        let kubernetes = &record["kubernetes"];
+        assert_eq!(kubernetes["pod_labels"]["app"], kubernetes["pod_name"], "{kubernetes}");
+        assert_eq!(kubernetes["node_labels"]["topology.kubernetes.io/region"], "eu-1");
+        assert!(kubernetes["container_id"].is_string(), "{kubernetes}");
+    }
 }

@@ -75,7 +75,7 @@ fn config(manifests: &str) -> String {
 fn validate(config: &str) -> String {
     let place = tempfile::tempdir().unwrap();
     fs::write(place.path().join("skidder.toml"), config).unwrap();
-    let ended = Agent::run(place.path(), &["validate", "-c", "skidder.toml"]).unwrap();
+    let ended = Agent::run(place.path(), &["validate", "--offline", "-c", "skidder.toml"]).unwrap();
     assert!(ended.status.success(), "{ended}\n{config}");
     ended.stderr
 }

@@ -63,6 +63,7 @@ fn problem(command: &str) -> Option<String> {
         ["cargo", ..] => None,
         ["helm" | "kubectl", arguments @ ..] => missing_files(&without_settings(arguments)),
         [program, ..] if KNOWN.contains(program) => None,
+        [script, ..] if script.contains('/') && workspace::root().join(script).is_file() => None,
         _ => Some("is no command that a reader surely has".to_owned()),
     }
 }

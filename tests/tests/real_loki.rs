@@ -18,8 +18,9 @@ use skidder_tests::workspace;
 
 const RECORDS: u64 = 200_000;
 
-/// Lines of the mixed records are longer than Loki takes by default.
-const LONG_LINES: &str = "-distributor.max-line-size=1MB";
+/// What the mixed records need: some of their lines are longer than Loki takes by default. And streams that Loki does not split
+/// itself, as `skidder init loki` has it.
+const SETTINGS: [&str; 2] = ["-distributor.max-line-size=1MB", "-shard-streams.enabled=false"];
 
 fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
@@ -89,7 +90,7 @@ fn query(server: &Server, logql: &str, from: i64, to: i64) -> Vec<Entry> {
 fn check(server: &Server, mixed: &Mixed, records: u64) -> usize {
     let mut seen = vec![0u8; records as usize];
     let mut wrong = BTreeMap::new();
-    let step = 4000;
+    let step = 2000;
     for from in (0..records).step_by(step) {
         let (start, end) = (mixed.record(from).nanos, mixed.record((from + step as u64).min(records)).nanos);
         for entry in query(server, r#"{namespace="shop"}"#, start, end) {
@@ -147,6 +148,8 @@ fn differences(mixed: &Mixed, seq: u64, entry: &Entry) -> Vec<(&'static str, Str
     differ("line", &entry.line, &line);
     let mut found = entry.metadata.clone();
     found.remove("detected_level");
+    // Where a read goes on in the midst of a file, after a kill, the first record has its id.
+    found.remove("log_record_uid");
     differ("metadata", &found, &metadata);
     let labels = BTreeMap::from([("container", "app"), ("namespace", "shop"), ("service_name", "web-7c9d6f5b8c")]);
     differ("labels", &entry.labels, &labels);
@@ -155,7 +158,7 @@ fn differences(mixed: &Mixed, seq: u64, entry: &Entry) -> Vec<(&'static str, Str
 
 #[test]
 fn mixed_records_arrive_whole() {
-    let server = Server::start_with(Kind::Loki, &[LONG_LINES]).unwrap();
+    let server = Server::start_with(Kind::Loki, &SETTINGS).unwrap();
     let mixed = mixed();
     let site = Site::new(config(server.url(), "max_line_bytes = \"1MiB\"")).unwrap();
     mixed.write(&site.path("pods"), 0, RECORDS).unwrap();
@@ -211,7 +214,7 @@ fn torment(server: &mut Server, front: &Front, site: &Site, mixed: &Mixed, recor
 
 #[test]
 fn nothing_is_lost_whatever_is_killed() {
-    let mut server = Server::start_with(Kind::Loki, &[LONG_LINES]).unwrap();
+    let mut server = Server::start_with(Kind::Loki, &SETTINGS).unwrap();
     let front = Front::start(server.url()).unwrap();
     let seed = chance::seed();
     front.set_faults(faults(seed, 60));
@@ -229,7 +232,7 @@ fn nothing_is_lost_whatever_is_killed() {
 #[test]
 fn within_lokis_window_nothing_is_there_twice() {
     const FEW: u64 = 700;
-    let mut server = Server::start_with(Kind::Loki, &[LONG_LINES]).unwrap();
+    let mut server = Server::start_with(Kind::Loki, &SETTINGS).unwrap();
     let front = Front::start(server.url()).unwrap();
     let seed = chance::seed();
     front.set_faults(faults(seed, 500));
@@ -428,17 +431,13 @@ fn limits_on_rates_and_sizes_only_delay() {
 fn the_example_does_what_its_readme_says() {
     let server = Server::start(Kind::Loki).unwrap();
     let from = now() - 2 * 3600 * SECOND;
-    for round in ["first", "second"] {
-        let mut command = agent::command(workspace::root()).unwrap();
-        command.args(["run", "--once", "-c", "examples/loki/pipeline.toml"]).env("LOKI_URL", server.url());
-        let ended = Agent::spawn(command).unwrap().wait(agent::DEADLINE).unwrap().expect_success().unwrap();
-        let stored = query(&server, r#"{env="demo"}"#, from, now());
-        assert_eq!(stored.iter().filter(|entry| entry.metadata.contains_key("original_timestamp")).count(), stored.len());
-        let place = query(&server, r#"{namespace="catalog"} | pod="places-0""#, from, now());
-        assert!(place.len() == 24 && place.iter().all(|entry| !entry.line.contains("@example.com")), "{round}: {ended}");
-        // The sample's own times are gone, so the second round has others.
-        assert!(stored.len() == 48 || round == "second");
-    }
+    let mut command = agent::command(workspace::root()).unwrap();
+    command.args(["run", "--once", "-c", "examples/loki/pipeline.toml"]).env("LOKI_URL", server.url());
+    Agent::spawn(command).unwrap().wait(agent::DEADLINE).unwrap().expect_success().unwrap();
+    let stored = query(&server, r#"{env="demo"}"#, from, now());
+    assert_eq!(stored.iter().filter(|entry| entry.metadata.contains_key("original_timestamp")).count(), 48);
+    let place = query(&server, r#"{namespace="catalog"} | pod="places-0""#, from, now());
+    assert!(place.len() == 24 && place.iter().all(|entry| !entry.line.contains("@example.com")));
 }
 
 #[test]

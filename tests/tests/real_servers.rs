@@ -1,33 +1,23 @@
 //! The servers themselves: they start, keep what they were given over a `kill -9`, and go when they are dropped.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use skidder_tests::client::post;
 use skidder_tests::servers::{Kind, Server};
-
-/// An answer to a request with this body; the connection's end is the answer's.
-fn post(server: &Server, target: &str, body: &str) -> String {
-    let address = server.url().strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "POST {target} HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
 
 #[test]
 fn a_server_keeps_its_data_and_its_place_over_a_kill() {
     for kind in [Kind::ClickHouse, Kind::ClickHouse18] {
         let mut server = Server::start(kind).unwrap();
         let url = server.url().to_owned();
-        post(&server, "/", "CREATE TABLE t (a Int32) ENGINE = MergeTree ORDER BY a");
-        post(&server, "/", "INSERT INTO t VALUES (7)");
+        post(server.url(), "/", "CREATE TABLE t (a Int32) ENGINE = MergeTree ORDER BY a").unwrap();
+        post(server.url(), "/", "INSERT INTO t VALUES (7)").unwrap();
         server.kill().unwrap();
         assert!(TcpStream::connect(url.strip_prefix("http://").unwrap()).is_err(), "{kind:?} answers after it was killed");
         server.restart().unwrap();
         assert_eq!(server.url(), url);
-        assert!(post(&server, "/", "SELECT a FROM t").ends_with("\n7\n"), "{}", server.log());
+        assert_eq!(post(server.url(), "/", "SELECT a FROM t").unwrap().text(), "7\n", "{}", server.log());
         drop(server);
         assert!(TcpStream::connect(url.strip_prefix("http://").unwrap()).is_err(), "{kind:?} outlives its test");
     }

@@ -42,7 +42,7 @@ impl Asker {
             }
             tokio::time::sleep(HURRY).await;
             if !self.store.has_unknown() {
-                let _ = tokio::time::timeout(INTERVAL, self.store.wanted.notified()).await;
+                let _ = tokio::time::timeout(INTERVAL, self.store.unknown_pod.notified()).await;
             }
         }
     }

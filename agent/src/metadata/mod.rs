@@ -69,6 +69,13 @@ impl Metadata {
         }
         let node_name = config.self_node_name.clone().or_else(|| std::env::var(NODE_NAME).ok()).filter(|name| !name.is_empty());
         let Some(node_name) = node_name else {
+            if config.metadata == MetadataFrom::Auto {
+                tracing::warn!(
+                    "records of pods get only what the paths of their logs say, since the name of this node is not known: set \
+                     {NODE_NAME} from `spec.nodeName`, or `self_node_name` below `[kubernetes]`"
+                );
+                return Ok(None);
+            }
             anyhow::bail!(
                 "metadata of pods is to be asked for, and the name of this node is not known: set `self_node_name` below \
                  `[kubernetes]`, or the environment variable {NODE_NAME} from `spec.nodeName`; or `metadata = \"none\"`"

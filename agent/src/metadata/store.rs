@@ -28,8 +28,10 @@ pub(super) struct Store {
     pub node_name: Box<str>,
     pub counts: Arc<Counts>,
     pub clock: Arc<dyn Clock>,
-    /// Set when something should be asked for soon: labels of a namespace, a pod that the kubelet did not name yet.
-    pub wanted: Notify,
+    /// Set when a log waits for its pod, for whoever has to ask to learn of it.
+    pub unknown_pod: Notify,
+    /// Set when the labels of a namespace should be asked for.
+    pub unknown_namespace: Notify,
     pods: Mutex<HashMap<Box<str>, Arc<Slot>>>,
     common: Mutex<Common>,
     /// Grows with every change of what pods have in common.
@@ -84,7 +86,8 @@ impl Store {
             node_name,
             counts: Arc::default(),
             clock,
-            wanted: Notify::new(),
+            unknown_pod: Notify::new(),
+            unknown_namespace: Notify::new(),
             pods: Mutex::default(),
             common: Mutex::default(),
             version: AtomicU64::new(0),
@@ -125,7 +128,7 @@ impl Store {
         let wait = Duration::from_secs(self.config.metadata_wait_secs);
         let mut state = slot.state();
         if state.waits_until.is_none() {
-            self.wanted.notify_one();
+            self.unknown_pod.notify_one();
         }
         *state.waits_until.get_or_insert_with(|| now.after(wait))
     }
@@ -138,7 +141,7 @@ impl Store {
         }
         self.put_one(uid, &facts);
         if !self.config.namespace_labels.is_none() && !self.common().namespaces.contains_key(&facts.namespace) {
-            self.wanted.notify_one();
+            self.unknown_namespace.notify_one();
         }
     }
 

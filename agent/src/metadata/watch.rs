@@ -230,7 +230,7 @@ impl Asker {
                     Err(failure) => self.failed(&failure).await,
                 }
             }
-            let _ = tokio::time::timeout(LOOK, self.store.wanted.notified()).await;
+            let _ = tokio::time::timeout(LOOK, self.store.unknown_namespace.notified()).await;
         }
     }
 

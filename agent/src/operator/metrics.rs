@@ -204,9 +204,11 @@ impl Collector for Counts {
                 unread.encode_family(&[("namespace", &*namespace)])?.encode_gauge(&(bytes as f64))?;
             }
         }
-        let mut redactions = encoder.encode_descriptor("redactions", "Values taken out, by rule", None, MetricType::Counter)?;
+        let mut redactions =
+            encoder.encode_descriptor("redactions", "Values found, by rule and what was done with them", None, MetricType::Counter)?;
         for (rule, count) in report.redactions() {
-            redactions.encode_family(&[("rule", &**rule)])?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+            let (rule, action) = rule.split_once('.').unwrap_or((rule, "replace"));
+            redactions.encode_family(&[("rule", rule), ("action", action)])?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
         }
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         encoder.encode_descriptor("build", "What runs", None, MetricType::Info)?.encode_info(&version)

@@ -8,6 +8,7 @@ use super::positions::RETRY_AFTER;
 use super::segment::{self, Segment, Tally};
 use super::{Appended, Hot, Place, SinkBuffer, WhenFull};
 use crate::edge::Nanos;
+use crate::fail;
 use crate::frame::Frame;
 use crate::position::Range;
 
@@ -24,7 +25,8 @@ impl SinkBuffer {
             self.positions.settle(0..0, ranges(&group), Vec::new(), now);
             return Appended::Kept;
         }
-        if self.used_bytes() >= self.options.max_bytes {
+        self.look_at_space(now);
+        if self.is_full() {
             let room = match self.options.when_full {
                 WhenFull::Block => return Appended::Full(group),
                 WhenFull::DropOldest => self.drop_oldest(now),
@@ -133,9 +135,14 @@ impl SinkBuffer {
         self.scratch = headers;
         match outcome {
             Ok(()) => {
+                fail::point(fail::APPENDED);
                 let place = Place { segment: segment.seqs.start, at: segment.len };
                 segment.len += len;
                 segment.seqs.end += group.len() as u64;
+                self.wrote(len);
+                if self.options.strict {
+                    self.sync_newest(group.len() as u64, len, is_new, now)?;
+                }
                 Ok(Some(place))
             }
             Err(error) => {
@@ -143,6 +150,26 @@ impl SinkBuffer {
                 Err(error)
             }
         }
+    }
+
+    /// Puts the group on the disk for good that was just written: `frames` frames of `len` bytes. Where that cannot be done it is
+    /// taken back, as if it had not been written.
+    fn sync_newest(&mut self, frames: u64, len: u64, is_new: bool, now: Nanos) -> io::Result<()> {
+        let Some(segment) = self.segments.back_mut() else { return Ok(()) };
+        let outcome = segment.sync(&*self.fs, &self.options.dir);
+        let seqs = segment.seqs.end - frames..segment.seqs.end;
+        match outcome {
+            Ok(()) => self.positions.mark_synced(seqs, now),
+            Err(_) => {
+                segment.len -= len;
+                segment.seqs.end = seqs.start;
+                self.undo_write(is_new, now);
+                if !is_new {
+                    self.seal_newest(now); // what the disk has of it is unknown
+                }
+            }
+        }
+        outcome
     }
 
     fn new_segment(&mut self, now: Nanos) -> io::Result<Segment> {
@@ -181,7 +208,7 @@ impl SinkBuffer {
     /// Gives up the oldest frames that were not handed out until there is room: whole segments of them, or single frames
     /// where they are in memory only. Says whether there is room then; if not, the new group is the oldest unsent one.
     fn drop_oldest(&mut self, now: Nanos) -> bool {
-        while self.used_bytes() >= self.options.max_bytes {
+        while self.is_full() {
             let unsent = |segment: &Segment| self.out.range(segment.seqs.clone()).next().is_none();
             if let Some(index) = self.segments.iter().position(unsent) {
                 self.drop_segment(index, now);
@@ -190,6 +217,7 @@ impl SinkBuffer {
             } else {
                 return false;
             }
+            self.look_at_space_now(now);
         }
         true
     }

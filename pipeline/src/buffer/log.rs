@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 0 | 4 | `SKPR` |
 //! | 4 | 4 | length *p* of the payload, a multiple of 8 |
-//! | 8 | 1 | what it is: 1 settled, 2 forgotten, 3 synced; others are skipped |
+//! | 8 | 1 | what it is: 1 settled, 2 forgotten, 3 synced, 4 cut; others are skipped |
 //! | 9 | 3 | 0 |
 //! | 12 | 4 | salted checksum of the 12 bytes before and the payload |
 //! | 16 | *p* | payload |
@@ -29,10 +29,23 @@
 //!
 //! *Synced*: number of the first frame 8, one past the number of the last 8. These frames were on the disk for good when
 //! this was written, so that no crash can have torn them, and opening need not read their bodies.
+//!
+//! *Cut*: a piece of a frame is sent as parts ([`crate::frame::Cut`]).
+//!
+//! | offset | bytes | |
+//! |---|---|---|
+//! | 0 | 8 | number of the frame |
+//! | 8 | 16 | its batch id |
+//! | 24 | 4 | which piece of it: 0 is all of it |
+//! | 28 | 4 | number of the first part |
+//! | 32 | 4 | how many parts, *n* |
+//! | 36 | 4 | 0 |
+//! | 40 | | *n* parts: path 4, number *k* of stretches 4, *k* stretches: first record 4, one past the last 4 |
 
 use std::ops::Range as Indices;
 
 use super::format::{ALIGN, Salt, decode_range, encode_range, pad, u32_at, u64_at};
+use crate::frame::{BatchId, Cut, Part};
 use crate::position::{FileKey, Range};
 use crate::sink::Note;
 
@@ -41,6 +54,7 @@ const HEAD_BYTES: usize = 16;
 const SETTLED: u8 = 1;
 const FORGOTTEN: u8 = 2;
 const SYNCED: u8 = 3;
+const CUT: u8 = 4;
 const RANGE_BYTES: usize = 40;
 
 /// One record.
@@ -49,6 +63,7 @@ pub(super) enum Record {
     Settled { seqs: Indices<u64>, ranges: Vec<Range>, notes: Vec<Note> },
     Forgotten(FileKey),
     Synced(Indices<u64>),
+    Cut { seq: u64, cut: Cut },
 }
 
 /// What was found wrong in reading.
@@ -89,6 +104,22 @@ pub(super) fn encode_synced(seqs: &Indices<u64>, salt: Salt, out: &mut Vec<u8>) 
     encode(SYNCED, salt, out, |out| {
         out.extend_from_slice(&seqs.start.to_le_bytes());
         out.extend_from_slice(&seqs.end.to_le_bytes());
+    });
+}
+
+/// Appends a record of a frame that is sent in parts.
+pub(super) fn encode_cut(seq: u64, cut: &Cut, salt: Salt, out: &mut Vec<u8>) {
+    encode(CUT, salt, out, |out| {
+        out.extend_from_slice(&seq.to_le_bytes());
+        out.extend_from_slice(&cut.frame.0);
+        for number in [cut.from, cut.first, cut.parts.len() as u32, 0] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        for part in &cut.parts {
+            let stretches = part.records.iter().flat_map(|run| [run.start, run.end]);
+            let numbers = [part.path, part.records.len() as u32].into_iter().chain(stretches);
+            numbers.for_each(|number| out.extend_from_slice(&number.to_le_bytes()));
+        }
     });
 }
 
@@ -142,6 +173,7 @@ fn payload(kind: u8, bytes: &[u8]) -> Option<Record> {
             let seqs = bytes.get(..16)?;
             Some(Record::Synced(u64_at(seqs, 0)..u64_at(seqs, 8)))
         }
+        CUT => cut(bytes),
         _ => None,
     }
 }
@@ -153,6 +185,19 @@ fn settled(bytes: &[u8]) -> Option<Record> {
     let ranges = encoded.chunks_exact(RANGE_BYTES).map(decode_range).collect();
     let notes = (0..notes).map(|_| note(&mut rest)).collect::<Option<_>>()?;
     Some(Record::Settled { seqs: u64_at(head, 0)..u64_at(head, 8), ranges, notes })
+}
+
+fn cut(bytes: &[u8]) -> Option<Record> {
+    let (head, mut rest) = bytes.split_at_checked(40)?;
+    let mut part = || {
+        let head = rest.split_off(..8)?;
+        let stretches = rest.split_off(..(u32_at(head, 4) as usize).checked_mul(8)?)?;
+        let records = stretches.chunks_exact(8).map(|run| u32_at(run, 0)..u32_at(run, 4)).collect();
+        Some(Part { path: u32_at(head, 0), records })
+    };
+    let parts = (0..u32_at(head, 32)).map(|_| part()).collect::<Option<_>>()?;
+    let frame = BatchId(*head[8..].first_chunk()?);
+    Some(Record::Cut { seq: u64_at(head, 0), cut: Cut { frame, from: u32_at(head, 24), first: u32_at(head, 28), parts } })
 }
 
 fn note(rest: &mut &[u8]) -> Option<Note> {
@@ -167,6 +212,7 @@ mod tests {
     use super::*;
 
     fn records() -> Vec<Record> {
+        let part = Part::new;
         let note = |key: &str, value: &[u8]| Note { key: key.to_owned(), value: value.to_vec() };
         let range = Range { file: FileKey([1; 16]), start: 2, end: 3, marker: 4 };
         vec![
@@ -175,6 +221,8 @@ mod tests {
             Record::Forgotten(FileKey([7; 16])),
             Record::Settled { seqs: 9..12, ranges: vec![range], notes: vec![note("k", b"")] },
             Record::Synced(3..12),
+            Record::Cut { seq: 7, cut: Cut { frame: BatchId([9; 16]), from: 0, first: 1, parts: vec![part(0, &[0, 1]), part(1, &[2])] } },
+            Record::Cut { seq: 7, cut: Cut { frame: BatchId([9; 16]), from: 2, first: 3, parts: vec![part(77, &[])] } },
         ]
     }
 
@@ -185,6 +233,7 @@ mod tests {
                 Record::Settled { seqs, ranges, notes } => encode_settled(seqs, &ranges, &notes, salt, &mut bytes),
                 Record::Forgotten(file) => encode_forgotten(&file, salt, &mut bytes),
                 Record::Synced(seqs) => encode_synced(&seqs, salt, &mut bytes),
+                Record::Cut { seq, cut } => encode_cut(seq, &cut, salt, &mut bytes),
             }
             ends.push(bytes.len());
         }

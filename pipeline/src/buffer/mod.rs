@@ -52,6 +52,10 @@
 //! segments, which are closed after ten seconds, are unlinked before the kernel writes them back (thirty seconds by
 //! default).
 //!
+//! With `durability = "strict"` a group is synced before any of it is handed out, the log before a segment is removed and
+//! before a part is sent. So *F* is never missing where something was sent, nor *A* where *U* is there, and what is sent again
+//! is the same batch.
+//!
 //! **Damage.** A frame that fails its checksum is copied to the quarantine, counted (to the record where its header is
 //! whole) and skipped; the next is found by its aligned magic and checksum. The ranges of its group are not held, so
 //! that they are read again if their source still exists; the other frames of the group are delivered. The bodies of frames
@@ -77,7 +81,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::edge::Nanos;
-use crate::frame::Frame;
+use crate::frame::{BatchId, Cut, Frame};
 use crate::fs::Fs;
 use crate::position::{FileKey, Range, RangeSet};
 use crate::sink::Note;
@@ -90,6 +94,7 @@ mod next;
 mod positions;
 mod quarantine;
 mod recover;
+mod room;
 mod scan;
 mod segment;
 mod seqs;
@@ -100,6 +105,7 @@ mod tests;
 use format::Salt;
 pub use inspect::{Inspection, Look, SegmentReport, inspect};
 use positions::{Held, Positions};
+use room::Room;
 use segment::{Segment, Tally};
 use seqs::SeqSet;
 
@@ -130,6 +136,12 @@ pub struct BufferOptions {
     pub when_full: WhenFull,
     /// The age at which a frame that is not delivered yet is synced to the disk, and positions that moved.
     pub sync_after: Duration,
+    /// Whether a group is synced before any of it may be sent, and what is settled before a segment is removed: then a power
+    /// loss repeats nothing at a store that tells repeats by whole batches.
+    pub strict: bool,
+    /// How many bytes have to stay free on the file system: with less the buffer counts as full, once it has a segment. `None`:
+    /// a tenth of it, at most 5 GiB.
+    pub min_free_bytes: Option<u64>,
     /// The most bytes of frames kept in memory beside the disk; older ones are read back when their turn comes.
     pub memory_bytes: u64,
 }
@@ -220,7 +232,10 @@ pub struct SinkBuffer {
     /// Up to which number frames were appended by when, where they may need a sync.
     marks: VecDeque<(Nanos, u64)>,
     refused_until: Option<Nanos>,
+    room: Room,
     read_failures: u32,
+    /// After a read that failed: not before this.
+    read_again_at: Nanos,
     /// The directory cannot be used: when to try again.
     unopened: Option<Nanos>,
     now: Nanos,
@@ -290,7 +305,7 @@ impl SinkBuffer {
     /// Whether a group may be appended now: under `block` without exceeding the bound, under the others always. Not for a
     /// second after the disk refused one.
     pub fn has_room(&self) -> bool {
-        let full = self.used_bytes() >= self.options.max_bytes && self.options.when_full == WhenFull::Block;
+        let full = self.options.when_full == WhenFull::Block && self.is_full();
         !full && self.refused_until.is_none() && self.unopened.is_none()
     }
 
@@ -320,6 +335,23 @@ impl SinkBuffer {
         if self.out.contains_key(&seq) {
             self.returned.insert(seq);
         }
+    }
+
+    /// Puts on record that a piece of frame `seq` is sent as parts: before one of them is. It is forgotten with the frame.
+    pub fn cut(&mut self, seq: u64, cut: Cut, now: Nanos) {
+        self.now = now;
+        // What is in memory only is frozen anew after a restart, in other frames.
+        if self.out.get(&seq).is_some_and(|out| out.place.is_some()) {
+            self.positions.cut(seq, cut, now);
+            if self.options.strict {
+                self.positions.sync(now);
+            }
+        }
+    }
+
+    /// How frame `seq`, whose identity is `frame`, was cut before, in order.
+    pub fn cuts(&self, seq: u64, frame: BatchId) -> Vec<Cut> {
+        self.positions.cuts(seq, frame)
     }
 
     /// Syncs what is due; says when to call again.

@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range as Indices;
 
-use super::positions::is_shortage;
+use super::positions::{RETRY_AFTER, is_shortage};
 use super::recover::put_aside;
 use super::segment::{Placed, Segment, Tally};
 use super::{Cursor, Group, Out, Place, SinkBuffer};
@@ -24,6 +24,10 @@ enum Read {
 
 impl SinkBuffer {
     pub(super) fn next_frame(&mut self) -> Option<Frame> {
+        // What could not be read may be there a second later, and what comes after it is not sent before it.
+        if self.read_failures > 0 && self.now < self.read_again_at {
+            return None;
+        }
         loop {
             let frame = match self.next_returned() {
                 Some(frame) => frame,
@@ -252,6 +256,7 @@ impl SinkBuffer {
 
     fn is_worth_another_try(&mut self, error: &io::Error) -> bool {
         self.read_failures += 1;
+        self.read_again_at = self.now.after(RETRY_AFTER);
         is_shortage(error) || self.read_failures < READ_TRIES
     }
 }

@@ -16,6 +16,8 @@ use super::log::{self, Record};
 use super::quarantine;
 use super::seqs::SeqSet;
 use crate::edge::Nanos;
+use crate::fail;
+use crate::frame::{BatchId, Cut};
 use crate::fs::{File, Fs, read_exact_at};
 use crate::position::{FileKey, Range, RangeSet};
 use crate::sink::Note;
@@ -72,6 +74,8 @@ pub(super) struct Positions {
     pub synced: SeqSet,
     /// What is held because of that.
     pub held: Held,
+    /// How frames that are not settled are sent in parts, by their numbers.
+    cuts: BTreeMap<u64, Vec<Cut>>,
     notes: BTreeMap<String, (u64, Vec<u8>)>,
     notes_written: u64,
 }
@@ -106,6 +110,7 @@ impl Positions {
             settled: SeqSet::default(),
             synced: SeqSet::default(),
             held: Held::new(),
+            cuts: BTreeMap::new(),
             notes: BTreeMap::new(),
             notes_written: 0,
         }
@@ -172,6 +177,23 @@ impl Positions {
         }
     }
 
+    /// Says that a piece of frame `seq` is sent as parts.
+    pub fn cut(&mut self, seq: u64, cut: Cut, now: Nanos) {
+        log::encode_cut(seq, &cut, self.salt, &mut self.unwritten);
+        self.apply(Record::Cut { seq, cut });
+        self.write(now);
+    }
+
+    /// How frame `seq` was cut, in order.
+    pub fn cuts(&self, seq: u64, frame: BatchId) -> Vec<Cut> {
+        self.cuts.get(&seq).into_iter().flatten().filter(|cut| cut.frame == frame).cloned().collect()
+    }
+
+    /// One past the largest number of a frame that was cut.
+    pub fn cuts_end(&self) -> u64 {
+        self.cuts.last_key_value().map_or(0, |(seq, _)| seq + 1)
+    }
+
     /// Says that from now on new frames have numbers from `seq`.
     pub fn set_floor(&mut self, seq: u64, now: Nanos) {
         if seq > self.floor {
@@ -188,9 +210,17 @@ impl Positions {
         }
     }
 
+    /// Writes the state anew.
+    #[cfg(test)]
+    pub fn rewrite_now(&mut self, now: Nanos) {
+        self.rewrite = true;
+        self.keep_up(now);
+    }
+
     /// Says that all frames below `seq` are settled; for the memory and the next state, no record.
     pub fn settled_below(&mut self, seq: u64) {
         self.settled.insert(0..seq);
+        self.cuts = self.cuts.split_off(&seq);
         // No longer of interest, and so one stretch of many.
         if self.synced.end() > 0 {
             self.synced.insert(0..seq);
@@ -231,12 +261,19 @@ impl Positions {
         }
     }
 
+    /// Whether the disk has all of it for good.
+    pub fn is_synced(&self) -> bool {
+        self.file.is_some() && self.unwritten.is_empty() && !self.rewrite && self.unsynced_since.is_none()
+    }
+
     fn apply(&mut self, record: Record) {
         match record {
             Record::Settled { seqs, ranges, notes } => {
                 if seqs.is_empty() {
                     self.floor = self.floor.max(seqs.end);
                 }
+                let over: Vec<u64> = self.cuts.range(seqs.clone()).map(|(seq, _)| *seq).collect();
+                over.iter().for_each(|seq| drop(self.cuts.remove(seq)));
                 self.settled.insert(seqs);
                 for range in ranges {
                     self.held.entry(range.file).or_default().insert(range.start, range.end, range.marker);
@@ -247,6 +284,8 @@ impl Positions {
                 self.held.remove(&file);
             }
             Record::Synced(seqs) => self.synced.insert(seqs),
+            Record::Cut { seq, cut } if !self.settled.contains(seq) => self.cuts.entry(seq).or_default().push(cut),
+            Record::Cut { .. } => {}
         }
     }
 
@@ -313,7 +352,9 @@ impl Positions {
         let _ = file.reserve(3 * bytes.len() as u64 + GROWTH_BYTES);
         file.append(&mut [IoSlice::new(&bytes)])?;
         file.sync_data()?;
+        fail::point(fail::LOG_WRITTEN);
         self.fs.rename(&new_path, &path)?;
+        fail::point(fail::LOG_RENAMED);
         (self.salt, self.file, self.len, self.base, self.rewrite) = (salt, Some(file), bytes.len() as u64, bytes.len() as u64, false);
         self.unwritten.clear();
         self.name_synced = self.fs.sync_dir(&self.dir).is_ok();
@@ -327,6 +368,9 @@ impl Positions {
             log::encode_settled(seqs, &[], &[], salt, &mut out);
         }
         self.synced.stretches().for_each(|seqs| log::encode_synced(&seqs, salt, &mut out));
+        for (seq, cuts) in &self.cuts {
+            cuts.iter().for_each(|cut| log::encode_cut(*seq, cut, salt, &mut out));
+        }
         let stretches = self.held.iter().flat_map(|(file, set)| set.stretches().iter().map(|held| (*file, *held)));
         let ranges: Vec<Range> =
             stretches.map(|(file, held)| Range { file, start: held.start, end: held.end, marker: held.marker }).collect();

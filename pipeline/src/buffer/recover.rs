@@ -17,6 +17,7 @@ use super::segment::{self, Segment};
 use super::seqs::SeqSet;
 use super::{Group, Recovered};
 use crate::edge::Nanos;
+use crate::fail;
 use crate::fs::Fs;
 
 /// How many numbers are left free behind a segment that cannot be read, so that none of its frames' is given again. More
@@ -37,7 +38,7 @@ pub(super) struct Found {
 }
 
 /// Reads what is in `dir`. Fails only where the directory itself cannot be used.
-pub(super) fn recover(fs: &Arc<dyn Fs>, dir: &Path, sink: u64, epoch: [u8; 16], now: Nanos) -> io::Result<Found> {
+pub(super) fn recover(fs: &Arc<dyn Fs>, dir: &Path, sink: u64, epoch: [u8; 16], strict: bool, now: Nanos) -> io::Result<Found> {
     let mut names = match fs.list(dir) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => create(&**fs, dir)?,
@@ -52,6 +53,7 @@ pub(super) fn recover(fs: &Arc<dyn Fs>, dir: &Path, sink: u64, epoch: [u8; 16], 
         fs: &**fs,
         dir,
         epoch,
+        strict,
         now,
         found: Found {
             held: positions.held.clone(),
@@ -107,6 +109,8 @@ struct Recovery<'a> {
     fs: &'a dyn Fs,
     dir: &'a Path,
     epoch: [u8; 16],
+    /// See [`super::BufferOptions::strict`].
+    strict: bool,
     now: Nanos,
     found: Found,
 }
@@ -138,7 +142,11 @@ impl Recovery<'_> {
             self.note_missing(at..floor);
         }
         // Numbers that settled frames had which are gone are not given again, and never missed.
-        let next = floor.max(at).max(self.found.positions.settled.end()).max(self.found.positions.synced.end());
+        let next = floor
+            .max(at)
+            .max(self.found.positions.settled.end())
+            .max(self.found.positions.synced.end())
+            .max(self.found.positions.cuts_end());
         if at < next && !self.found.positions.settled.missing(at..next).is_empty() {
             self.found.positions.settle(at..next, Vec::new(), Vec::new(), self.now);
         }
@@ -182,13 +190,14 @@ impl Recovery<'_> {
             ..Segment::new(first, self.now)
         };
         let synced = &self.found.positions.synced;
-        let mut scan = scan(&mut segment, self.fs, limit, |seq| synced.contains(seq))?;
+        let mut scan = scan(&mut segment, self.fs, limit, self.strict, |seq| synced.contains(seq))?;
         scan.is_suspect |= header.is_none();
         Ok((segment, scan))
     }
 
     /// Takes one segment in; says which number follows its frames.
     fn take_in(&mut self, mut segment: Segment, scan: &Scan, limit: Option<u64>) -> u64 {
+        fail::point(fail::RECOVERED);
         segment.seqs.end = scan.frames.last().map_or(segment.seqs.start, |seen| seen.placed.fixed.seq + 1);
         let tail = scan.end..segment.len;
         match limit {
@@ -225,7 +234,12 @@ impl Recovery<'_> {
         if !self.found.positions.settled.missing(segment.seqs.clone()).is_empty() {
             self.found.positions.settle(segment.seqs.clone(), Vec::new(), Vec::new(), self.now);
         }
-        segment.remove(self.fs, self.dir);
+        if self.strict {
+            self.found.positions.sync(self.now);
+        }
+        if !self.strict || self.found.positions.is_synced() {
+            segment.remove(self.fs, self.dir);
+        }
         end
     }
 

@@ -36,16 +36,32 @@ pub(super) struct Scan {
 /// has damaged one since, that shows, and is counted and put aside, when it is read to be sent.
 ///
 /// Where reading fails it is tried again from the beginning; and then what cannot be read is taken for damaged.
-pub(super) fn scan(segment: &mut Segment, fs: &dyn Fs, limit: Option<u64>, is_synced: impl Fn(u64) -> bool) -> io::Result<Scan> {
+///
+/// Where every group is synced before any of it is sent (`strict`), a last group that is damaged was not sent, and is cut as a
+/// whole: sent in part it would be read again beside that.
+pub(super) fn scan(
+    segment: &mut Segment,
+    fs: &dyn Fs,
+    limit: Option<u64>,
+    strict: bool,
+    is_synced: impl Fn(u64) -> bool,
+) -> io::Result<Scan> {
     let (start, first) = (segment.start, segment.seqs.start);
     let reader = segment.reader(fs)?;
+    let scan_once = |is_last_try| {
+        let mut scan = scan_once(&reader, start, first, limit, &is_synced, is_last_try)?;
+        // Behind what cannot be read there may be more, so that nothing here is the end.
+        let limit = if scan.unreadable.is_some() { limit.or(Some(u64::MAX)) } else { limit };
+        scan.cut_uncommitted(limit, strict);
+        Ok(scan)
+    };
     for _ in 1..READ_TRIES {
-        match scan_once(&reader, start, first, limit, &is_synced, false) {
+        match scan_once(false) {
             Err(error) if !is_shortage(&error) => {}
             outcome => return outcome,
         }
     }
-    scan_once(&reader, start, first, limit, &is_synced, true)
+    scan_once(true)
 }
 
 fn scan_once(
@@ -79,9 +95,6 @@ fn scan_once(
     }
     // A file that is shorter than its header has no frames, and ends where it ends.
     scan.end = at.min(reader.len);
-    // Behind what cannot be read there may be more, so that nothing here is the end.
-    let limit = if scan.unreadable.is_some() { limit.or(Some(u64::MAX)) } else { limit };
-    scan.cut_uncommitted(limit);
     Ok(scan)
 }
 
@@ -91,15 +104,21 @@ fn ranges_and_wholeness(reader: &Reader<'_>, placed: &Placed, is_synced: bool) -
 }
 
 impl Scan {
+    fn last_group_is_whole(&self) -> bool {
+        let seqs = self.frames.last().map_or(0..0, |last| last.placed.fixed.group());
+        let frames = self.frames.iter().rev().take_while(|seen| seqs.contains(&seen.placed.fixed.seq));
+        frames.filter(|seen| seen.whole).count() as u64 == seqs.end - seqs.start
+    }
+
     /// Leaves out frames at the end that were never committed: of a group that is not whole, and without a `limit` those that
     /// are damaged. A group whose numbers all lie below the limit was
     /// committed, whatever became of it.
-    fn cut_uncommitted(&mut self, limit: Option<u64>) {
+    fn cut_uncommitted(&mut self, limit: Option<u64>, strict: bool) {
         loop {
             while let Some(last) = self.frames.last() {
                 let committed = match limit {
                     Some(limit) => last.placed.fixed.group().end <= limit,
-                    None => last.whole && last.placed.fixed.ends_group(),
+                    None => last.whole && last.placed.fixed.ends_group() && (!strict || self.last_group_is_whole()),
                 };
                 if committed {
                     break;

@@ -9,10 +9,12 @@ use sha2::{Digest, Sha256};
 use super::format::Salt;
 use super::positions::{Held, Positions, RETRY_AFTER};
 use super::recover::{Found, recover};
+use super::room::Room;
 use super::segment::{Segment, Tally};
 use super::seqs::SeqSet;
 use super::{BufferOptions, Cursor, Recovered, SinkBuffer};
 use crate::edge::Nanos;
+use crate::fail;
 use crate::fs::Fs;
 use crate::position::Range;
 use crate::sink::Note;
@@ -31,7 +33,7 @@ pub(super) fn open(fs: Arc<dyn Fs>, options: BufferOptions, epoch: [u8; 16], now
     let mut sink = [0; 8];
     sink.copy_from_slice(&Sha256::digest(name.as_encoded_bytes())[..8]);
     let sink = u64::from_le_bytes(sink);
-    let (found, unopened) = match recover(&fs, &options.dir, sink, epoch, now) {
+    let (found, unopened) = match recover(&fs, &options.dir, sink, epoch, options.strict, now) {
         Ok(found) => (found, None),
         Err(error) => {
             let dir = options.dir.display();
@@ -42,7 +44,7 @@ pub(super) fn open(fs: Arc<dyn Fs>, options: BufferOptions, epoch: [u8; 16], now
     let recovered = found.recovered;
     let mut waiting = Tally::default();
     found.segments.iter().for_each(|segment| waiting.add(segment.waiting));
-    let buffer = SinkBuffer {
+    let mut buffer = SinkBuffer {
         fs,
         sink,
         epoch,
@@ -68,11 +70,14 @@ pub(super) fn open(fs: Arc<dyn Fs>, options: BufferOptions, epoch: [u8; 16], now
         next_seq: found.next_seq,
         waiting,
         refused_until: None,
+        room: Room::default(),
         read_failures: 0,
+        read_again_at: Nanos(0),
         unopened,
         now,
         scratch: Vec::new(),
     };
+    buffer.look_at_space_now(now);
     (buffer, recovered)
 }
 
@@ -108,8 +113,10 @@ impl SinkBuffer {
             }
             notes.extend(entry.notes);
         }
+        fail::point(fail::BEFORE_SETTLING);
         if on_disk {
             self.positions.settle(seq..seq + 1, ranges, notes, now);
+            fail::point(fail::SETTLED);
             if let Some(segment) = self.segment_of(seq) {
                 segment.waiting.subtract(tally);
             }
@@ -123,7 +130,7 @@ impl SinkBuffer {
     pub(super) fn retire_if_done(&mut self, seq: u64, now: Nanos) {
         let index = self.segments.partition_point(|segment| segment.seqs.end <= seq);
         let Some(segment) = self.segments.get(index).filter(|segment| segment.waiting.frames == 0) else { return };
-        if segment.sealed || self.used_bytes() >= self.options.max_bytes {
+        if segment.sealed || self.is_full() {
             self.retire(index, Vec::new(), now);
         }
     }
@@ -137,7 +144,14 @@ impl SinkBuffer {
         if !ranges.is_empty() || !self.positions.settled.missing(segment.seqs.clone()).is_empty() {
             self.positions.settle(segment.seqs.clone(), ranges, Vec::new(), now);
         }
-        segment.remove(&*self.fs, &self.options.dir);
+        if self.options.strict {
+            self.positions.sync(now);
+        }
+        fail::point(fail::BEFORE_REMOVAL);
+        // Else it is found at the next start, and what of it is known to be settled by then decides.
+        if !self.options.strict || self.positions.is_synced() {
+            segment.remove(&*self.fs, &self.options.dir);
+        }
         let low = self.segments.front().map_or(self.next_seq, |segment| segment.seqs.start);
         self.positions.settled_below(low);
     }
@@ -165,10 +179,11 @@ impl SinkBuffer {
             self.seal_newest(now);
         }
         self.sync_old(now);
+        self.look_at_space(now);
         let positions = self.positions.tick(now, self.options.sync_after);
         let mark = self.marks.front().map(|(since, _)| since.after(self.options.sync_after));
-        let retry = (self.read_failures > 0).then(|| now.after(RETRY_AFTER));
-        [positions, mark, self.age_limit(), self.refused_until, retry].into_iter().flatten().min()
+        let retry = (self.read_failures > 0).then_some(self.read_again_at.max(now.after(Duration::from_millis(1))));
+        [positions, mark, self.age_limit(), self.refused_until, retry, self.look_again_at()].into_iter().flatten().min()
     }
 
     fn age_limit(&self) -> Option<Nanos> {
@@ -203,6 +218,7 @@ impl SinkBuffer {
             let path = segment.path.display();
             tracing::error!(%path, %error, "a segment cannot be synced: what is in it is safe from a crash, but not from a power loss");
         }
+        fail::point(fail::SYNCED);
         // Not those that are known to be damaged: at the next opening they are to be found so again.
         for seqs in self.lost.missing(segment.seqs.start..segment.synced) {
             self.positions.mark_synced(seqs, self.now);

@@ -13,9 +13,9 @@
 //!                      └────────────────────────────────────────────────────┘
 //! ```
 //!
-//! When all pieces of a frame are settled, it is acknowledged. Actions come out in the order in which they must be done: a
-//! part is cut before it is sent (so that the cut can be journaled between), dead letters are written before the frame is
-//! acknowledged.
+//! When all pieces of a frame are settled, it is acknowledged. Actions come out in the order in which they must be done: dead
+//! letters are written before the cut that leaves them out, a cut is journaled before a part is sent, and all of it comes
+//! before the frame is acknowledged.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -100,17 +100,12 @@ pub enum Action {
         /// Whether it was sent before.
         again: bool,
     },
-    /// Cut a part out of a piece.
+    /// Journal that parts take the place of a piece, and cut them out of it. What is in none of them is dealt with.
     Cut {
         /// The piece to cut from.
         from: PieceId,
-        /// The part.
-        into: PieceId,
-        /// Which part it is, for its identity: see [`crate::frame::Frame`]. The halves are 0 and 1; any other set of
-        /// records is made of these records, so that another set is another part.
-        path: u32,
-        /// The records of `from` that it has, counted from 0, in order.
-        records: Vec<u32>,
+        /// The parts.
+        parts: Vec<NewPart>,
     },
     /// Write dead letters and report to [`Decide::buried`] or [`Decide::not_buried`].
     Bury {
@@ -130,6 +125,18 @@ pub enum Action {
     },
     /// Tell the operator.
     Report(Change),
+}
+
+/// A part that is to be cut.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NewPart {
+    /// The part.
+    pub into: PieceId,
+    /// Which part it is, for its identity: see [`crate::frame::Frame`]. The halves are 0 and 1; any other set of records is
+    /// made of these records, so that another set is another part.
+    pub path: u32,
+    /// The records of the piece that it has, counted from 0, in order.
+    pub records: Vec<u32>,
 }
 
 /// What became of a frame's records.
@@ -179,8 +186,15 @@ enum State {
     Ready { at: Nanos },
     /// Sent at `at`.
     Sending { at: Nanos },
-    /// Some records go to the dead letters at `at`; then the piece is settled as `account` says.
-    Burying { at: Nanos, letters: Vec<Rejection>, account: Account },
+    /// Some records go to the dead letters at `at`; then the piece is settled as `account` says, but for `rest`.
+    Burying { at: Nanos, letters: Vec<Rejection>, account: Account, rest: Rest },
+}
+
+/// Records of a piece to send again, at `at`.
+#[derive(Default)]
+struct Rest {
+    records: Vec<u32>,
+    at: Nanos,
 }
 
 impl Decide {
@@ -232,6 +246,15 @@ impl Decide {
             self.settle(piece, Account::default());
         }
         piece
+    }
+
+    /// An earlier life of the agent had cut `from` into parts of so many records: gives the pieces that stand for them.
+    pub fn was_cut(&mut self, from: PieceId, parts: &[u32], now: Nanos) -> Vec<PieceId> {
+        let Some(&Piece { seq, lane, .. }) = self.pieces.get(&from) else { return Vec::new() };
+        // Tried before, so that the store may have them.
+        let parts = parts.iter().map(|records| self.add(seq, lane, *records, 1, now)).collect();
+        self.settle(from, Account::default());
+        parts
     }
 
     /// What to do next, if there is anything to do now. Ask again until there is nothing.
@@ -291,9 +314,9 @@ impl Decide {
 
     /// The dead letters of `piece` are written.
     pub fn buried(&mut self, piece: PieceId) {
-        if let Some(Piece { state: State::Burying { account, .. }, .. }) = self.pieces.get(&piece) {
-            let account = *account;
-            self.settle(piece, account);
+        if let Some(Piece { state: State::Burying { account, rest, .. }, .. }) = self.pieces.get_mut(&piece) {
+            let (account, rest) = (*account, std::mem::take(rest));
+            self.settle_but(piece, account, rest);
         }
     }
 
@@ -339,44 +362,45 @@ impl Decide {
             Verdict::Split => {
                 self.well(now);
                 let reason = "the store finds this one record too large".to_owned();
-                self.bury(piece, vec![Rejection { record: 0, status: 413, reason }], Account { rejected: 1, ..Account::default() }, now);
+                let letters = vec![Rejection { record: 0, status: 413, reason }];
+                self.bury(piece, letters, Account { rejected: 1, ..Account::default() }, Rest::default(), now);
             }
             Verdict::Reject { status, reason } => {
                 self.well(now);
                 let letters = (0..records).map(|record| Rejection { record, status, reason: reason.clone() }).collect();
-                self.bury(piece, letters, Account { rejected: records.into(), ..Account::default() }, now);
+                self.bury(piece, letters, Account { rejected: records.into(), ..Account::default() }, Rest::default(), now);
             }
             Verdict::Pause { reason } => self.pause(piece, sent.retry_after, reason, now),
         }
     }
 
     fn partly(&mut self, piece: PieceId, duplicates: u32, mut rejected: Vec<Rejection>, retry: Vec<u32>, sent: Sent, now: Nanos) {
-        let Some(&Piece { seq, lane, records, .. }) = self.pieces.get(&piece) else { return };
+        let Some(&Piece { records, .. }) = self.pieces.get(&piece) else { return };
         rejected.sort_by_key(|letter| letter.record);
         rejected.dedup_by_key(|letter| letter.record);
         rejected.retain(|letter| letter.record < records && retry.binary_search(&letter.record).is_err());
         self.well(now);
+        let mut wait = Duration::ZERO;
         if retry.is_empty() {
             self.limit.succeeded();
         } else {
             self.limit.overloaded(sent.at, now);
-            let wait = self.options.retry.full_jitter(1, self.chance.as_mut());
-            let part = self.add(seq, lane, retry.len() as u32, 1, now.after(wait));
             self.health.close_for(sent.retry_after, now);
-            self.queued.push_back(Action::Cut { from: piece, into: part, path: path_of(&retry), records: retry.clone() });
+            wait = self.options.retry.full_jitter(1, self.chance.as_mut());
         }
         let stored = u64::from(records) - retry.len() as u64 - rejected.len() as u64;
         let account = Account { delivered: stored, duplicates: duplicates.into(), rejected: rejected.len() as u64 };
-        self.bury(piece, rejected, account, now);
+        self.bury(piece, rejected, account, Rest { records: retry, at: now.after(wait) }, now);
     }
 
     fn halve(&mut self, piece: PieceId, records: u32, now: Nanos) {
         let Some(&Piece { seq, lane, .. }) = self.pieces.get(&piece) else { return };
         let middle = records / 2;
-        for (path, half) in [(0, 0..middle), (1, middle..records)] {
-            let part = self.add(seq, lane, half.len() as u32, 0, now);
-            self.queued.push_back(Action::Cut { from: piece, into: part, path, records: half.collect() });
-        }
+        let parts = [(0, 0..middle), (1, middle..records)].map(|(path, half)| {
+            let into = self.add(seq, lane, half.len() as u32, 0, now);
+            NewPart { into, path, records: half.collect() }
+        });
+        self.queued.push_back(Action::Cut { from: piece, parts: parts.into() });
         self.settle(piece, Account::default());
     }
 
@@ -404,13 +428,13 @@ impl Decide {
         }
     }
 
-    fn bury(&mut self, piece: PieceId, letters: Vec<Rejection>, account: Account, now: Nanos) {
+    fn bury(&mut self, piece: PieceId, letters: Vec<Rejection>, account: Account, rest: Rest, now: Nanos) {
         if letters.is_empty() {
-            return self.settle(piece, account);
+            return self.settle_but(piece, account, rest);
         }
         if let Some(piece) = self.pieces.get_mut(&piece) {
             piece.failures = 0;
-            piece.state = State::Burying { at: now, letters, account };
+            piece.state = State::Burying { at: now, letters, account, rest };
         }
     }
 
@@ -422,6 +446,18 @@ impl Decide {
             frame.pieces += 1;
         }
         id
+    }
+
+    /// Settles a piece but for the records that are to be sent again. The cut says of all others that they are dealt with, so it
+    /// comes after their dead letters.
+    fn settle_but(&mut self, piece: PieceId, account: Account, Rest { records, at }: Rest) {
+        let of = self.pieces.get(&piece).map(|piece| (piece.seq, piece.lane));
+        if let Some((seq, lane)) = of.filter(|_| !records.is_empty()) {
+            let into = self.add(seq, lane, records.len() as u32, 1, at);
+            let parts = vec![NewPart { into, path: path_of(&records), records }];
+            self.queued.push_back(Action::Cut { from: piece, parts });
+        }
+        self.settle(piece, account);
     }
 
     fn settle(&mut self, piece: PieceId, account: Account) {

@@ -129,11 +129,15 @@ fn only_the_records_that_were_not_taken_are_sent_again() {
     let verdict = Verdict::Partly { duplicates: 1, rejected: vec![rejection(4), rejection(3), rejection(77)], retry: vec![3, 0, 3, 99] };
     d.answered(whole, answer(verdict), Nanos(0));
     let actions = all(&mut d, 0);
-    let [Action::Cut { from, into: part, path, records }, Action::Bury { piece, letters }] = &actions[..] else { panic!("{actions:?}") };
-    assert_eq!((*from, *piece, &records[..], &letters[..]), (whole, whole, &[0, 3][..], &[rejection(4)][..]));
-    assert!(*path > 1);
+    let [Action::Bury { piece, letters }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((*piece, &letters[..]), (whole, &[rejection(4)][..]));
     d.buried(whole);
-    assert_eq!(all(&mut d, 0), [Action::Forget(whole)], "the frame waits for its part");
+    // The cut says of all that is not in it that it is dealt with: after the dead letters.
+    let actions = all(&mut d, 0);
+    let [Action::Cut { from, parts }, Action::Forget(gone)] = &actions[..] else { panic!("{actions:?}") };
+    let [NewPart { into: part, path, records }] = &parts[..] else { panic!("{parts:?}") };
+    assert_eq!((*from, *gone, &records[..]), (whole, whole, &[0, 3][..]));
+    assert!(*path > 1);
     let at = d.wake_at().unwrap();
     assert_eq!(all(&mut d, at.0), [Action::Send { piece: *part, again: true }]);
     d.answered(*part, delivered(), at);
@@ -176,9 +180,11 @@ fn split_all(records: u32, at_most: usize, poison: &[u32]) -> (usize, Vec<u32>, 
                 };
                 d.answered(piece, answer(verdict), Nanos(0));
             }
-            Action::Cut { from, into, records, .. } => {
-                let cut = records.iter().map(|r| of[&from][*r as usize]).collect();
-                of.insert(into, cut);
+            Action::Cut { from, parts } => {
+                for NewPart { into, records, .. } in parts {
+                    let cut = records.iter().map(|r| of[&from][*r as usize]).collect();
+                    of.insert(into, cut);
+                }
             }
             Action::Bury { piece, letters } => {
                 assert_eq!(letters.iter().map(|l| (l.record, l.status)).collect::<Vec<_>>(), [(0, 413)]);
@@ -348,9 +354,11 @@ fn every_record_is_accounted_for_whatever_the_store_answers() {
             while let Some(action) = d.action(Nanos(now)) {
                 match action {
                     Action::Send { piece, .. } => under_way.push(piece),
-                    Action::Cut { from, into, records, .. } => {
-                        let cut = records.iter().map(|r| of[&from][*r as usize]).collect();
-                        of.insert(into, cut);
+                    Action::Cut { from, parts } => {
+                        for NewPart { into, records, .. } in parts {
+                            let cut = records.iter().map(|r| of[&from][*r as usize]).collect();
+                            of.insert(into, cut);
+                        }
                     }
                     Action::Bury { piece, letters } => {
                         if mood.fraction() < 0.3 {

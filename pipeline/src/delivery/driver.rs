@@ -10,12 +10,13 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 
 use super::dead_letters::{Bury, Letter};
-use super::decide::{Account, Action, Decide, Options, Outcome, PieceId};
+use super::decide::{Account, Action, Decide, NewPart, Options, Outcome, PieceId};
 use super::health::Change;
 use crate::body::decompress;
 use crate::buffer::SinkBuffer;
 use crate::edge::{Chance, Clock, Nanos};
-use crate::frame::{BatchId, Frame};
+use crate::fail;
+use crate::frame::{BatchId, Cut, Frame, Part};
 use crate::queue::{Buffer, Queue};
 use crate::sink::{Note, Rejection, Response, Sink, Transport, TransportError, Verdict};
 
@@ -136,6 +137,8 @@ struct AtWork<B: Buffer> {
     pieces: HashMap<PieceId, Piece>,
     sends: JoinSet<Answer>,
     send_tasks: HashMap<Id, PieceId>,
+    /// The number that the next part of a frame gets, by the frame's.
+    parts: HashMap<u64, u32>,
     /// The notes of frames under way, by number.
     notes: HashMap<u64, Note>,
     /// The body of the piece judged last, before compression, while its parts and dead letters are made.
@@ -146,6 +149,8 @@ struct Piece {
     frame: Arc<Frame>,
     /// The identity of the whole frame.
     whole: BatchId,
+    /// Which piece of the frame it is: see [`Cut::from`].
+    number: u32,
     /// Which records of the whole frame these are; `None` for all of them.
     records: Option<Vec<u32>>,
 }
@@ -177,6 +182,7 @@ impl<B: Buffer> AtWork<B> {
             pieces: HashMap::new(),
             sends: JoinSet::new(),
             send_tasks: HashMap::new(),
+            parts: HashMap::new(),
             notes: HashMap::new(),
             plain: None,
         }
@@ -188,7 +194,32 @@ impl<B: Buffer> AtWork<B> {
 
     fn taken(&mut self, frame: Frame) {
         let piece = self.decide.taken_for(frame.header().seq, lane(&frame), frame.header().records, self.now());
-        self.pieces.insert(piece, Piece { whole: frame.header().id, frame: Arc::new(frame), records: None });
+        let cuts = self.queue.cuts(&frame);
+        self.pieces.insert(piece, Piece { whole: frame.header().id, number: 0, frame: Arc::new(frame), records: None });
+        self.cut_as_before(piece, cuts);
+    }
+
+    /// Cuts a frame as an earlier life had. What cannot be done stays in larger pieces.
+    fn cut_as_before(&mut self, whole: PieceId, cuts: Vec<Cut>) {
+        let mut pieces = HashMap::from([(0, whole)]);
+        for Cut { from, first, parts, .. } in &cuts {
+            let Some(piece) = pieces.get(from).copied() else { continue };
+            let Some(of) = self.pieces.get(&piece).map(|piece| piece.frame.header().records) else { continue };
+            let Some(lists) = parts.iter().map(|part| part.list(of)).collect::<Option<Vec<_>>>() else { continue };
+            if self.unpack(piece).is_err() {
+                continue;
+            }
+            let counts: Vec<u32> = lists.iter().map(|list| list.len() as u32).collect();
+            let new = self.decide.was_cut(piece, &counts, self.now());
+            for (((into, part), records), number) in new.iter().zip(parts).zip(lists).zip(*first..) {
+                self.cut(piece, number, &NewPart { into: *into, path: part.path, records });
+                pieces.insert(number, *into);
+            }
+        }
+        self.plain = None;
+        if let (Some(piece), Some(next)) = (self.pieces.get(&whole), cuts.iter().map(Cut::next).max()) {
+            self.parts.insert(piece.frame.header().seq, next);
+        }
     }
 
     /// Does all that is to be done now.
@@ -196,7 +227,10 @@ impl<B: Buffer> AtWork<B> {
         while let Some(action) = self.decide.action(self.now()) {
             match action {
                 Action::Send { piece, again } => self.send(piece, again),
-                Action::Cut { from, into, path, records } => self.cut(from, into, path, &records),
+                Action::Cut { from, parts } => {
+                    let first = self.journal(from, &parts);
+                    parts.iter().zip(first..).for_each(|(part, number)| self.cut(from, number, part));
+                }
                 Action::Bury { piece, letters } => self.bury(piece, letters).await,
                 Action::Forget(piece) => drop(self.pieces.remove(&piece)),
                 Action::Acknowledge { seq, account } => self.acknowledge(seq, account),
@@ -231,6 +265,7 @@ impl<B: Buffer> AtWork<B> {
             Err(e) => (e.id(), Some(Err(TransportError("the send ended without a result".to_owned())))),
         };
         let Some(piece) = self.send_tasks.remove(&task) else { return };
+        fail::point(fail::ANSWERED);
         let outcome = match answer {
             None => Outcome::TimedOut,
             Some(Err(TransportError(reason))) => Outcome::Failed { reason },
@@ -277,13 +312,28 @@ impl<B: Buffer> AtWork<B> {
         Ok(())
     }
 
-    fn cut(&mut self, from: PieceId, into: PieceId, path: u32, records: &[u32]) {
+    /// Puts on record that a piece is sent as parts; gives the number of the first.
+    fn journal(&mut self, from: PieceId, parts: &[NewPart]) -> u32 {
+        let Some(Piece { frame, whole, number, .. }) = self.pieces.get(&from) else { return 0 };
+        let seq = frame.header().seq;
+        let first = self.parts.get(&seq).copied().unwrap_or(1);
+        let parts = parts.iter().map(|part| Part::new(part.path, &part.records)).collect();
+        let cut = Cut { frame: *whole, from: *number, first, parts };
+        self.parts.insert(seq, cut.next());
+        fail::point(fail::CUT);
+        self.queue.cut(seq, cut, self.now());
+        fail::point(fail::CUT_JOURNALED);
+        first
+    }
+
+    fn cut(&mut self, from: PieceId, number: u32, NewPart { into, path, records }: &NewPart) {
         // Unpacked when the answer was judged, so there is no error to meet here.
         let _ = self.unpack(from);
         let (Some(parent), Some((_, body))) = (self.pieces.get(&from), &self.plain) else { return };
-        let frame = parent.frame.part(path, records.len() as u32, &self.sink.cut(body, records));
+        let frame = parent.frame.part(*path, records.len() as u32, &self.sink.cut(body, records));
         let records = records.iter().map(|index| parent.in_frame(*index)).collect();
-        self.pieces.insert(into, Piece { whole: parent.whole, frame: Arc::new(frame), records: Some(records) });
+        let piece = Piece { whole: parent.whole, number, frame: Arc::new(frame), records: Some(records) };
+        self.pieces.insert(*into, piece);
     }
 
     async fn bury(&mut self, piece: PieceId, rejected: Vec<Rejection>) {
@@ -293,6 +343,7 @@ impl<B: Buffer> AtWork<B> {
         let written = tokio::task::spawn_blocking(write).await.unwrap_or_else(|e| Err(io::Error::other(e)));
         match written {
             Ok(()) => {
+                fail::point(fail::BURIED);
                 self.decide.buried(piece);
                 if !std::mem::replace(&mut self.buries, true) {
                     tracing::info!(sink = &*self.name, "dead letters can be written again");
@@ -335,6 +386,7 @@ impl<B: Buffer> AtWork<B> {
         stats.delivered.add(account.delivered);
         stats.duplicates.add(account.duplicates);
         stats.rejected.add(account.rejected);
+        self.parts.remove(&seq);
         self.queue.acknowledge(seq, self.notes.remove(&seq), self.now());
     }
 

@@ -355,3 +355,31 @@ async fn a_body_that_cannot_be_read_back_dies_as_a_whole() {
     let letters = at_work.letters(0, &rejected);
     assert_eq!((letters[0].index, letters[0].record.len()), (1, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_parts_of_an_earlier_life_are_sent_again_as_they_were() {
+    const FRAME: &str = "a\nb\nc\nd\ne\nf\n";
+    let first = rig(|lines| match lines {
+        [_, _, _, _, _, _] => Does::Answer(Verdict::Split),
+        ["a", ..] => Does::Answer(Verdict::Partly { duplicates: 0, rejected: vec![], retry: vec![1, 2] }),
+        _ => Does::Fail,
+    });
+    first.append(&[FRAME]);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let cuts = first.queue.inspect(|plain| plain.cuts[&1].clone());
+    assert_eq!(cuts.iter().map(|cut| (cut.from, cut.first, cut.parts.len())).collect::<Vec<_>>(), [(0, 1, 2), (1, 3, 1)]);
+    let before = first.transport.sent.lock().unwrap().clone();
+    let id_of = |text: &str| before.iter().find(|(_, _, sent)| sent == text).map(|(_, id, _)| *id);
+    // It dies here. The store takes more by now, and would not know the frame for its parts.
+    drop(first);
+
+    let second = rig(|_| ok());
+    cuts.into_iter().for_each(|cut| second.queue.cut(1, cut, Nanos(0)));
+    second.append(&[FRAME]);
+    let transport = second.transport.clone();
+    let (mut sent, _, stats) = second.drain().await;
+    sent.sort_unstable();
+    assert_eq!(sent, ["b c", "d e f"], "what was settled does not come again");
+    assert!(transport.sent.lock().unwrap().iter().all(|(_, id, text)| id_of(text) == Some(*id)), "under the same identities");
+    assert_eq!(stats.delivered.get(), 5);
+}

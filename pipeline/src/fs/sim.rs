@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
-use super::{File, Fs};
+use super::{File, Fs, Space};
 
 /// What a disk writes at once.
 const SECTOR_BYTES: usize = 512;
@@ -377,6 +377,12 @@ impl Fs for SimFs {
             naming.apply(&mut state.durable_names);
         }
         Ok(())
+    }
+
+    fn space(&self, _: &Path) -> io::Result<Space> {
+        let state = self.lock();
+        let total = state.capacity_bytes.unwrap_or(u64::MAX);
+        Ok(Space { free: total.saturating_sub(state.used_bytes()), total })
     }
 }
 

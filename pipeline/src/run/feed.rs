@@ -1,8 +1,8 @@
 //! A source and its readers: one for all sinks while they keep up, and one more for each group of sinks that fell behind.
 //!
 //! A sink whose buffer is full stops the reading for itself alone. The reader that served it is restricted to the others,
-//! and a fork of it, which holds the same files open, waits for the sink. What the sink's open bodies held is thrown away:
-//! it is not in the buffer, so its position has not moved, and the fork reads it again. When the fork has caught up, all
+//! and a fork of it, which holds the same files open, waits for the sink. What the sink's open bodies hold is
+//! promised to its buffer, and the fork leaves it out: it may be of other sources too, which nobody reads again. When the fork has caught up, all
 //! bodies are frozen, so that the buffers say exactly where every sink stands, and one fork for all of them takes the place
 //! of both readers. Either way is the restart of a reader, with the same guarantees, and needs no bookkeeping of its own.
 
@@ -121,11 +121,11 @@ impl Feed {
         if now.since(since) < PATIENCE {
             return;
         }
+        of(outlets, behind).for_each(|(_, outlet)| outlet.promise());
         let Some(source) = lane.source.fork(behind) else { return };
         lane.held_up = None;
         for (_, outlet) in of(outlets, behind) {
             tracing::warn!(sink = outlet.name(), "the buffer is full: reading goes on without this sink, which will catch up later");
-            outlet.discard();
         }
         lane.source.restrict(rest);
         lane.sinks = rest;

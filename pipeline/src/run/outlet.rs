@@ -24,6 +24,10 @@ pub trait Intake: Send + Sync {
 
     /// Appends a group.
     fn append(&self, group: Vec<Frame>, now: Nanos) -> Appended;
+
+    /// Counts `ranges` among what is held, in the place of those promised before: they will be appended as soon as there is
+    /// room, so that a reader which begins now must leave them out.
+    fn promise(&self, ranges: Vec<Range>);
 }
 
 /// A sink as the worker sees it.
@@ -36,12 +40,13 @@ pub struct Outlet {
     intake: Arc<dyn Intake>,
     /// A group that the buffer gave back; until it is in, nothing more is read for this sink.
     refused: Option<Vec<Frame>>,
+    promised: bool,
 }
 
 impl Outlet {
     /// An outlet that writes with `encoder` into `bodies` and hands frozen groups to `intake`.
     pub fn new(encoder: Box<dyn Encode>, bodies: Bodies, scope: FrameScope, intake: Arc<dyn Intake>) -> Outlet {
-        Outlet { encoder, bodies, covers: Vec::new(), covered_at: None, scope, intake, refused: None }
+        Outlet { encoder, bodies, covers: Vec::new(), covered_at: None, scope, intake, refused: None, promised: false }
     }
 
     /// The sink's name.
@@ -49,12 +54,12 @@ impl Outlet {
         &self.scope.sink
     }
 
-    /// Throws away what is in no buffer yet. Its position has not moved either, so it is read again.
-    pub(super) fn discard(&mut self) {
-        self.bodies.discard();
-        self.covers.clear();
-        self.covered_at = None;
-        self.refused = None;
+    /// Says what is open or was given back, for readers that begin now. It may have come from several sources, not all of which
+    /// are read anew, so it is kept and not read again.
+    pub(super) fn promise(&mut self) {
+        let refused = self.refused.iter().flatten().flat_map(|frame| &frame.header().ranges);
+        self.intake.promise(refused.chain(&self.covers).copied().collect());
+        self.promised = true;
     }
 
     pub(super) fn set_now(&mut self, now: Nanos) {
@@ -101,6 +106,10 @@ impl Outlet {
             if !group.is_empty() {
                 self.hand_over(group, now);
             }
+        }
+        if self.promised && self.is_settled() {
+            self.intake.promise(Vec::new());
+            self.promised = false;
         }
     }
 

@@ -91,6 +91,7 @@ struct Kept {
     full: AtomicBool,
     groups: Mutex<Vec<Vec<Frame>>>,
     refusals: Mutex<u32>,
+    promised: Mutex<Vec<Range>>,
 }
 
 impl Intake for Kept {
@@ -110,12 +111,24 @@ impl Intake for Kept {
         self.groups.lock().unwrap().push(group);
         Appended::Kept
     }
+
+    fn promise(&self, ranges: Vec<Range>) {
+        *self.promised.lock().unwrap() = ranges;
+    }
 }
 
 impl Kept {
     fn text(&self) -> String {
         let groups = self.groups.lock().unwrap();
         groups.iter().flatten().map(|frame| String::from_utf8_lossy(frame.body()).into_owned()).collect()
+    }
+
+    /// Whether it holds these bytes of a file.
+    fn holds(&self, file: FileKey, start: u64, end: u64) -> bool {
+        let groups = self.groups.lock().unwrap();
+        let promised = self.promised.lock().unwrap();
+        let mut ranges = groups.iter().flatten().flat_map(|frame| &frame.header().ranges).chain(&*promised);
+        ranges.any(|range| range.file == file && range.start <= start && end <= range.end)
     }
 
     fn ranges(&self) -> Vec<(u64, u64)> {
@@ -195,6 +208,7 @@ fn positions_move_without_records_too() {
 
 /// A file of one-line chunks that can be read as often as one likes, each by its own way; it ends when told to.
 struct Rereadable {
+    key: FileKey,
     file: Arc<Mutex<Vec<&'static str>>>,
     sinks: SinkSet,
     buffers: Vec<Arc<Kept>>,
@@ -207,15 +221,15 @@ impl Source for Rereadable {
         let mut at = 0;
         for line in &*self.file.lock().unwrap() {
             let end = at + line.len() as u64;
-            let held = |index: &usize| self.buffers[*index].ranges().iter().any(|(start, to)| *start <= at && end <= *to);
+            let held = |index: &usize| self.buffers[*index].holds(self.key, at, end);
             let holders = (0..self.buffers.len()).filter(held).fold(SinkSet::default(), |set, index| set.or(SinkSet::only(index)));
             let needs = if at >= self.from { self.sinks.without(holders) } else { SinkSet::default() };
             if !needs.is_empty() {
-                chunk.batch.reset(Shared::empty(), FILE);
+                chunk.batch.reset(Shared::empty(), self.key);
                 let key = chunk.batch.append(b"message");
                 let value = chunk.batch.append(line.as_bytes());
                 chunk.batch.push(at, &[Field { key, value, kind: Kind::Text }]);
-                chunk.covers = vec![Range { file: FILE, start: at, end, marker: 0 }];
+                chunk.covers = vec![Range { file: self.key, start: at, end, marker: 0 }];
                 (chunk.needs, self.from) = (needs, end);
                 return Read::Chunk;
             }
@@ -225,8 +239,8 @@ impl Source for Rereadable {
     }
 
     fn fork(&self, sinks: SinkSet) -> Option<Box<dyn Source>> {
-        let Rereadable { file, buffers, done, .. } = self;
-        Some(Box::new(Rereadable { file: file.clone(), sinks, buffers: buffers.clone(), from: 0, done: done.clone() }))
+        let Rereadable { key, file, buffers, done, .. } = self;
+        Some(Box::new(Rereadable { key: *key, file: file.clone(), sinks, buffers: buffers.clone(), from: 0, done: done.clone() }))
     }
 
     fn restrict(&mut self, sinks: SinkSet) {
@@ -263,7 +277,8 @@ fn a_full_buffer_stops_the_reading_for_its_own_sink_alone_and_it_catches_up() {
     let buffers = vec![Arc::new(Kept::default()), Arc::new(Kept::default())];
     let file = Arc::new(Mutex::new(vec!["a", "b"]));
     let done = Arc::new(AtomicBool::new(false));
-    let source = Rereadable { file: file.clone(), sinks: SinkSet::first(2), buffers: buffers.clone(), from: 0, done: done.clone() };
+    let source =
+        Rereadable { key: FILE, file: file.clone(), sinks: SinkSet::first(2), buffers: buffers.clone(), from: 0, done: done.clone() };
     let clock = Arc::new(Handmade::default());
     let limits = BodyLimits { max_bytes: 1 << 20, max_records: 1000, linger: Duration::from_millis(1), max_open: 8 };
     let outlet = |kept: &Arc<Kept>| {
@@ -305,4 +320,48 @@ fn a_full_buffer_stops_the_reading_for_its_own_sink_alone_and_it_catches_up() {
     turn(&mut worker, &clock, 32);
     assert_eq!((buffers[1].text(), worker.feeds[0].reader_count()), (buffers[0].text(), 1));
     assert!(buffers[0].text().ends_with("e 0\n"));
+}
+
+#[test]
+fn a_sink_that_falls_behind_keeps_what_it_has_of_other_sources() {
+    let buffers = vec![Arc::new(Kept::default()), Arc::new(Kept::default())];
+    let files = [vec!["a"], vec!["x"]].map(|lines| Arc::new(Mutex::new(lines)));
+    let done = Arc::new(AtomicBool::new(false));
+    let source = |index: usize, sinks| {
+        let (key, file) = (FileKey([index as u8; 16]), files[index].clone());
+        Box::new(Rereadable { key, file, sinks, buffers: buffers.clone(), from: 0, done: done.clone() })
+    };
+    let clock = Arc::new(Handmade::default());
+    let limits = BodyLimits { max_bytes: 1 << 20, max_records: 1000, linger: Duration::from_secs(3600), max_open: 8 };
+    let outlet = |kept: &Arc<Kept>| {
+        let scope = FrameScope::new([0; 16], "test".into(), [1; 16]);
+        Outlet::new(Box::new(Plain), Bodies::new(Compression::None, limits), scope, kept.clone())
+    };
+    // The second source reaches the second sink alone.
+    let both = Feed::new(source(0, SinkSet::first(2)), Program::new(vec![sink(0, 0), sink(1, 0)]));
+    let one = Feed::new(source(1, SinkSet::only(1)), Program::new(vec![sink(1, 0)]));
+    let outlets = buffers.iter().map(outlet).collect();
+    let mut worker = Worker::new(vec![both, one], outlets, clock.clone(), Arc::default(), Control::new());
+    turn(&mut worker, &clock, 1);
+
+    // Encoded and not frozen when the second sink's buffer fills.
+    buffers[1].full.store(true, Ordering::Relaxed);
+    for second in 2..9 {
+        files[0].lock().unwrap().push("b");
+        turn(&mut worker, &clock, second);
+    }
+    assert_eq!(worker.feeds[0].reader_count(), 2);
+    buffers[1].full.store(false, Ordering::Relaxed);
+    for second in 10..30 {
+        turn(&mut worker, &clock, second);
+    }
+    worker.freeze_due(clock.now(), true);
+    let sorted = |kept: &Kept| {
+        let text = kept.text();
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        lines.join(",")
+    };
+    assert_eq!(sorted(&buffers[0]), "a 0,b 0,b 0,b 0,b 0,b 0,b 0,b 0");
+    assert_eq!(sorted(&buffers[1]), "a 0,b 0,b 0,b 0,b 0,b 0,b 0,b 0,x 0", "each once");
 }

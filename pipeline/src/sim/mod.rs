@@ -59,6 +59,8 @@ struct Settings {
     memory_bytes: u64,
     segment_bytes: u64,
     chunk_records: usize,
+    /// Whether frames are synced before they are sent.
+    strict: bool,
     /// Whether the power fails.
     power: bool,
     /// Whether the disk refuses.
@@ -144,7 +146,7 @@ impl History {
                 let millis = [5, 100, 400, 1000, 3000, 15_000][self.roll(6) as usize];
                 self.advance(Duration::from_millis(millis));
             }
-            54..57 => self.take_late(sink),
+            54..56 => self.take_late(sink),
             57 => self.storm = self.roll(3) > 0,
             58 | 59 if self.settings.disk => self.refuse(),
             60 | 61 => {
@@ -154,6 +156,8 @@ impl History {
             }
             62 => self.kill(self.settings.power),
             63 => self.stop(),
+            // The store takes larger requests from now on.
+            56 => self.outside[sink].store.max_body_bytes = self.outside[sink].store.max_body_bytes.saturating_mul(6),
             _ => {}
         }
     }
@@ -201,6 +205,10 @@ impl History {
                     let groups: Vec<Arc<[Name]>> = names.iter().filter_map(|name| outside.groups.get(name).cloned()).collect();
                     groups.iter().for_each(|group| outside.touch(group, self.now));
                 }
+                Some(Done::Cut(names)) => {
+                    self.trace.note(|| format!("sink {sink}: cut {names:?}"));
+                    outside.touch(&names, self.now);
+                }
                 Some(Done::Buried(names)) => {
                     self.trace.note(|| format!("sink {sink}: buried {names:?}"));
                     outside.letters.extend(names);
@@ -235,7 +243,7 @@ impl History {
             }
             5 => Outcome::TimedOut,
             6 => {
-                store.late.push(frame.clone());
+                store.begin(frame.clone());
                 Outcome::TimedOut
             }
             7 => answered(Verdict::Pause { reason: "401".to_owned() }),
@@ -305,7 +313,7 @@ impl History {
             for (_, frame) in std::mem::take(&mut self.node.sinks[sink].flying) {
                 match self.roll(4) {
                     0 => drop(self.outside[sink].store.take(&frame, |_| false)),
-                    1 => self.outside[sink].store.late.push(frame),
+                    1 => self.outside[sink].store.begin(frame),
                     _ => {}
                 }
             }
@@ -339,7 +347,7 @@ impl History {
         for outside in &mut self.outside {
             for (name, at) in &mut outside.touched {
                 if at.after(SYNC_AFTER + Duration::from_millis(1)) >= crash {
-                    if after_power_loss {
+                    if after_power_loss && !self.settings.strict {
                         outside.excused.insert(*name);
                     }
                     // What was found may not have been synced: it is, again `sync_after` from now.
@@ -461,6 +469,7 @@ impl Settings {
             memory_bytes: [0, 1500, 1 << 20][roll(3) as usize],
             segment_bytes: 4000,
             chunk_records: 1 + roll(8) as usize,
+            strict: roll(3) == 0,
             power: profile >= 2,
             disk: profile == 3,
         }

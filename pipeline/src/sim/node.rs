@@ -12,11 +12,11 @@ use super::{SYNC_AFTER, Settings};
 use crate::batch::Batch;
 use crate::body::Bodies;
 use crate::buffer::{Appended, BufferOptions, SinkBuffer, WhenFull};
-use crate::delivery::decide::{Action, Decide, Options, Outcome, PieceId};
+use crate::delivery::decide::{Action, Decide, NewPart, Options, Outcome, PieceId};
 use crate::edge::{Clock, Nanos, SplitMix};
-use crate::frame::{Frame, FrameScope};
+use crate::frame::{BatchId, Cut, Frame, FrameScope, Part};
 use crate::fs::sim::SimFs;
-use crate::position::FileKey;
+use crate::position::{FileKey, Range};
 use crate::queue::Queue;
 use crate::run::{Control, Edge, Feed, Intake, Node as Step, Outlet, Program, Worker};
 use crate::shared::Shared;
@@ -38,7 +38,10 @@ pub struct Life {
     pub queue: Arc<Queue>,
     appended: Arc<Mutex<Vec<Vec<Name>>>>,
     decide: Decide,
-    pieces: BTreeMap<PieceId, Arc<Frame>>,
+    /// With the number of each in its frame, and the identity of that.
+    pieces: BTreeMap<PieceId, (u32, BatchId, Arc<Frame>)>,
+    /// The number that the next part of a frame gets.
+    parts: BTreeMap<u64, u32>,
     /// The records of the frames under way.
     taken: BTreeMap<u64, Vec<Name>>,
     /// What is being sent.
@@ -50,6 +53,7 @@ pub enum Done {
     Sent,
     Acknowledged(Vec<Name>),
     Buried(Vec<Name>),
+    Cut(Vec<Name>),
 }
 
 impl Node {
@@ -107,6 +111,8 @@ impl Life {
             max_bytes: settings.max_bytes,
             when_full: WhenFull::Block,
             sync_after: SYNC_AFTER,
+            strict: settings.strict,
+            min_free_bytes: Some(0),
             memory_bytes: settings.memory_bytes,
         };
         let (mut buffer, _) = SinkBuffer::open(Arc::new(fs.clone()), options, EPOCH, now);
@@ -117,6 +123,7 @@ impl Life {
             appended: Arc::default(),
             decide: Decide::new(options, None, Box::new(SplitMix(run ^ index as u64))),
             pieces: BTreeMap::new(),
+            parts: BTreeMap::new(),
             taken: BTreeMap::new(),
             flying: Vec::new(),
         }
@@ -130,23 +137,49 @@ impl Life {
         let Some(frame) = self.queue.try_next() else { return false };
         let piece = self.decide.taken(frame.header().seq, frame.header().records, now);
         self.taken.insert(frame.header().seq, names(&frame));
-        self.pieces.insert(piece, Arc::new(frame));
+        let cuts = self.queue.cuts(&frame);
+        self.pieces.insert(piece, (0, frame.header().id, Arc::new(frame)));
+        let mut pieces = BTreeMap::from([(0, piece)]);
+        for Cut { from, first, parts, .. } in &cuts {
+            let Some(from) = pieces.get(from).copied() else { continue };
+            let lists: Vec<_> = parts.iter().map(|part| part.list(self.pieces[&from].2.header().records).unwrap()).collect();
+            let counts: Vec<u32> = lists.iter().map(|list| list.len() as u32).collect();
+            let new = self.decide.was_cut(from, &counts, now);
+            for (((into, part), records), number) in new.iter().zip(parts).zip(lists).zip(*first..) {
+                self.cut(from, number, NewPart { into: *into, path: part.path, records });
+                pieces.insert(number, *into);
+            }
+        }
+        if let Some(next) = cuts.iter().map(Cut::next).max() {
+            self.parts.insert(self.pieces[&piece].2.header().seq, next);
+        }
         true
+    }
+
+    fn cut(&mut self, from: PieceId, number: u32, NewPart { into, path, records }: NewPart) {
+        let (_, whole, frame) = &self.pieces[&from];
+        let lines = lines(frame);
+        let body: Vec<u8> = records.iter().flat_map(|record| [&lines[*record as usize][..], b"\n"].concat()).collect();
+        let part = frame.part(path, records.len() as u32, &body);
+        self.pieces.insert(into, (number, *whole, Arc::new(part)));
     }
 
     /// Does the next of what is decided; `None` where there is nothing. `buries`: whether dead letters can be written.
     pub fn act(&mut self, buries: bool, now: Nanos) -> Option<Option<Done>> {
         let done = match self.decide.action(now)? {
             Action::Send { piece, .. } => {
-                self.flying.push((piece, self.pieces[&piece].clone()));
+                self.flying.push((piece, self.pieces[&piece].2.clone()));
                 Some(Done::Sent)
             }
-            Action::Cut { from, into, path, records } => {
-                let lines = lines(&self.pieces[&from]);
-                let body: Vec<u8> = records.iter().flat_map(|record| [&lines[*record as usize][..], b"\n"].concat()).collect();
-                let part = self.pieces[&from].part(path, records.len() as u32, &body);
-                self.pieces.insert(into, Arc::new(part));
-                None
+            Action::Cut { from, parts } => {
+                let (number, whole, frame) = self.pieces[&from].clone();
+                let records = parts.iter().map(|part| Part::new(part.path, &part.records)).collect();
+                let first = self.parts.get(&frame.header().seq).copied().unwrap_or(1);
+                let cut = Cut { frame: whole, from: number, first, parts: records };
+                self.parts.insert(frame.header().seq, cut.next());
+                self.queue.cut(frame.header().seq, cut, now);
+                parts.into_iter().zip(first..).for_each(|(part, number)| self.cut(from, number, part));
+                Some(Done::Cut(names(&frame)))
             }
             Action::Bury { piece, letters } => self.bury(piece, letters, buries, now),
             Action::Forget(piece) => {
@@ -154,6 +187,7 @@ impl Life {
                 None
             }
             Action::Acknowledge { seq, .. } => {
+                self.parts.remove(&seq);
                 self.queue.acknowledge(seq, None, now);
                 self.taken.remove(&seq).map(Done::Acknowledged)
             }
@@ -167,7 +201,7 @@ impl Life {
             self.decide.not_buried(piece, letters, now);
             return None;
         }
-        let names = names(&self.pieces[&piece]);
+        let names = names(&self.pieces[&piece].2);
         self.decide.buried(piece);
         Some(Done::Buried(letters.iter().map(|letter| names[letter.record as usize]).collect()))
     }
@@ -217,6 +251,10 @@ impl Intake for Journal {
         // Also where it is refused: the process may be dying in it, with all of it written.
         self.appended.lock().unwrap_or_else(PoisonError::into_inner).push(group.iter().flat_map(names).collect());
         self.queue.append(group, now)
+    }
+
+    fn promise(&self, ranges: Vec<Range>) {
+        Intake::promise(&*self.queue, ranges);
     }
 }
 

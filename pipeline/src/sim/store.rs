@@ -69,6 +69,13 @@ impl Store {
         Verdict::Delivered { duplicates: 0 }
     }
 
+    /// Begins to work on a request that its sender gives up; one that is too large is turned away as it comes.
+    pub fn begin(&mut self, frame: Arc<Frame>) {
+        if frame.body().len() <= self.max_body_bytes {
+            self.late.push(frame);
+        }
+    }
+
     fn take_each(&mut self, names: &[Name], busy: impl Fn(u32) -> bool) -> Verdict {
         let (mut duplicates, mut rejected, mut retry) = (0, Vec::new(), Vec::new());
         for (record, name) in (0..).zip(names) {

@@ -13,5 +13,5 @@ pub(crate) use auth::{Auth, Kept};
 pub use auth::{AuthConfig, AuthStrategy, Secret};
 pub use aws::AwsConfig;
 pub use size::ByteSize;
-pub use tables::{BatchConfig, BatchDefaults, BufferConfig, BufferSettings, BufferType, ConcurrencyConfig, RequestConfig};
+pub use tables::{BatchConfig, BatchDefaults, BufferConfig, BufferSettings, BufferType, ConcurrencyConfig, Durability, RequestConfig};
 pub use tls::TlsConfig;

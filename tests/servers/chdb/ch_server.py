@@ -24,6 +24,7 @@ NOT_SETTINGS = {"query", "database", "default_format", "user", "password", "quer
 STATUS = {60: 404, 81: 404, 46: 404, 47: 404, 36: 400, 26: 400, 27: 400, 38: 400, 41: 400, 53: 400, 62: 400, 70: 400, 72: 400, 117: 400,
           6: 400, 16: 404, 44: 404, 159: 408, 164: 403, 202: 429, 241: 500, 242: 500, 252: 500, 516: 403, 497: 403}
 PASSWORD = os.environ.get("CH_PASSWORD")
+DATA_FILE = os.path.abspath(sys.argv[2]) + ".insert"
 lock = threading.Lock()
 
 
@@ -53,11 +54,15 @@ def run(query, data, params, fmt):
         if not re.fullmatch(r"\w+", name):
             raise ValueError(f"Code: 115. DB::Exception: Unknown setting {name}. (UNKNOWN_SETTING)")
     insert = re.match(r"(?is)(insert\s+into\s+.*?)(\s+settings\s+.*?)?(\s+format\s+\w+)\s*$", query)
-    if insert:  # settings go before FORMAT
+    if insert:
+        # The data by way of a file: in the text of a query the engine would look for further queries in it.
+        path = f"{DATA_FILE}-{threading.get_ident()}"
+        with open(path, "wb") as file:
+            file.write(data)
         extra = ", ".join(f"{k}={quoted(v)}" for k, v in settings.items())
-        if extra:
-            query = insert[1] + (insert[2] + ", " + extra if insert[2] else " SETTINGS " + extra) + insert[3]
-        sql = query.encode() + b"\n" + data
+        sets = ", ".join(part for part in ((insert[2] or "").strip()[len("settings"):].strip(), extra) if part)
+        sets = f" SETTINGS {sets}" if sets else ""
+        sql = f"{insert[1]} FROM INFILE {quoted(path)} COMPRESSION 'none'{sets}{insert[3]}".encode()
     else:
         sql = query.encode() + (b"\n" if query else b"") + data
     with lock:
@@ -72,6 +77,8 @@ def run(query, data, params, fmt):
                     S.query(f"SET {name}={quoted(value)}")
             return S.query(sql, fmt).bytes()
         finally:
+            if insert:
+                os.unlink(path)
             if params.get("database"):
                 S.query("USE default")
 
@@ -128,6 +135,7 @@ class Handler(BaseHTTPRequestHandler):
             text = str(error)
             found = re.search(r"Code: (\d+)\.", text)
             code = int(found[1]) if found else 1002
+            print(self.headers.get("Content-Length"), text[:1000].encode("utf-8", "replace"), flush=True)
             self.reply(STATUS.get(code, 500), text.encode("utf-8", "surrogateescape") + b"\n", code=code)
 
 

@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
 
-use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use hyper::StatusCode;
 use memchr::{memchr, memchr_iter, memmem};
 use serde::Deserialize;
 
+use super::documents::Known;
 use super::{Keep, State};
 
 /// What became of a request: an answer item for each document.
@@ -110,16 +110,16 @@ fn store(kind: &str, index: &str, id: &str, document: &[u8], state: &mut State) 
         Outcome::Busy
     } else {
         let key = (index.to_owned(), id.to_owned());
-        match state.documents.get(&key) {
+        match state.documents.look(&key, document) {
             Some(held) if kind == "create" => {
-                state.counts.changed += u64::from(held != document);
+                state.counts.changed += u64::from(held == Known::Other);
                 Outcome::Exists
             }
-            held => {
-                let outcome = if held.is_some() { Outcome::Updated } else { Outcome::Created };
-                state.documents.insert(key, Bytes::copy_from_slice(document));
-                outcome
-            }
+            held => match state.documents.insert(key, document) {
+                Ok(()) if held.is_some() => Outcome::Updated,
+                Ok(()) => Outcome::Created,
+                Err(_) => Outcome::Busy, // no room for the spool
+            },
         }
     };
     match outcome {

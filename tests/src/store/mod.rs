@@ -7,9 +7,9 @@
 //! Formats: the bulk API of Elasticsearch 8 and 9, and its `filter_path`, as their reference describes them.
 
 mod bulk;
+mod documents;
 mod faults;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +25,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
+use documents::Documents;
+pub use documents::for_each_line;
 pub(crate) use faults::Mood;
 pub use faults::{Fault, Faults};
 
@@ -36,6 +38,8 @@ const MAX_WIRE_BYTES: usize = 256 << 20;
 pub enum Keep {
     /// Looks at each, refuses repeats and keeps the rest.
     Documents,
+    /// The same, with the documents in a file: for runs of many millions.
+    Spool,
     /// Counts the lines, as cheaply as can be, and takes everything: for the benchmark.
     Counts,
 }
@@ -81,7 +85,7 @@ struct State {
     counts: Counts,
     mood: Mood,
     /// By index and id; documents without an id get one.
-    documents: BTreeMap<(String, String), Bytes>,
+    documents: Documents,
 }
 
 impl Store {
@@ -90,7 +94,9 @@ impl Store {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { keep, down: AtomicBool::new(false), state: Mutex::default() });
+        let documents = if keep == Keep::Spool { Documents::spooled()? } else { Documents::default() };
+        let state = Mutex::new(State { documents, ..State::default() });
+        let shared = Arc::new(Shared { keep, down: AtomicBool::new(false), state });
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let served = shared.clone();
@@ -127,12 +133,21 @@ impl Store {
 
     /// The documents that it holds.
     pub fn documents(&self) -> Vec<Bytes> {
-        self.shared.state().documents.values().cloned().collect()
+        self.shared.state().documents.kept().into_iter().flat_map(|kept| kept.values().cloned()).collect()
+    }
+
+    /// Gives each document that it holds; at the end, since a spool takes none after that.
+    ///
+    /// # Errors
+    /// Where the spool cannot be read.
+    pub fn each_document(&self, each: impl FnMut(&[u8])) -> io::Result<()> {
+        self.shared.state().documents.each(each)
     }
 
     /// The names of the indices that it holds documents of.
     pub fn indices(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.shared.state().documents.keys().map(|(index, _)| index.clone()).collect();
+        let mut names: Vec<_> =
+            self.shared.state().documents.kept().into_iter().flat_map(|kept| kept.keys().map(|(index, _)| index.clone())).collect();
         names.dedup();
         names
     }

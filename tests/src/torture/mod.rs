@@ -3,7 +3,8 @@
 //!
 //! Sixteen pods log numbered records, partial lines and torn writes included. The agent ships them to every [`Target`]. Its
 //! lives end by SIGKILL after an exponentially distributed time (mean 1.5 s, 20 ms at least, so that many die while they
-//! recover), some by SIGTERM, and in some it stands still for a while (SIGSTOP). Stores answer 429 and 503, take all and
+//! recover), some at a named point in the program, some by SIGTERM; in some it stands still for a while (SIGSTOP), and in some
+//! its wall clock is hours off. Stores answer 429 and 503, take all and
 //! close the connection, read half a request, send half an answer, stall beyond the time-out, find requests too large, and
 //! are gone for seconds. Then the faults end, the agent catches up, a fresh record is timed, and the [`Ledger`] says whether
 //! each record is at each target once.
@@ -79,6 +80,10 @@ pub struct Figures {
     pub stops: u32,
     /// Times that it stood still.
     pub pauses: u32,
+    /// Kills at a named point in the program.
+    pub traps: u32,
+    /// Lives whose wall clock was shifted by hours.
+    pub clock_jumps: u32,
     /// Damage done.
     pub damages: u32,
     /// Records written.
@@ -93,9 +98,10 @@ pub struct Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { kills, stops, pauses, damages, records, peak_rss_bytes, fresh, took } = self;
+        let Figures { kills, traps, stops, pauses, clock_jumps, damages, records, peak_rss_bytes, fresh, took } = self;
         let mib = *peak_rss_bytes as f64 / f64::from(1 << 20);
-        write!(f, "{records} records, {kills} kills, {stops} stops, {pauses} pauses, {damages} damages in {:.0} s: ", took.as_secs_f64())?;
+        write!(f, "{records} records, {kills} kills ({traps} at named points), {stops} stops, {pauses} pauses, ")?;
+        write!(f, "{clock_jumps} clock jumps, {damages} damages in {:.0} s: ", took.as_secs_f64())?;
         write!(f, "0 lost, 0 twice; a fresh record took {} ms; peak RSS {mib:.1} MiB", fresh.as_millis())
     }
 }
@@ -266,17 +272,25 @@ fn write(logs: &mut [Log<'_>], share: u64, targets: &[Box<dyn Target>], progress
 /// One life, ended by force or in order.
 fn live_once(site: &Site, options: &Options, round: u32, figures: &mut Figures) -> Result<(), String> {
     let mut chance = Chance::of(options.seed, 53, u64::from(round));
-    let mut agent = site.start()?;
+    let trap = chance.per_mille(150).then(|| Trap::new(&mut chance));
+    let mut variables: Vec<(&str, String)> = trap.iter().map(|trap| ("SKIDDER_FAILPOINT", trap.to_string())).collect();
+    if chance.per_mille(100) {
+        let hours = chance.below(5) as i64 - 2;
+        variables.push(("SKIDDER_CLOCK_OFFSET_SECS", (hours * 3600 + 17).to_string()));
+        figures.clock_jumps += 1;
+    }
+    let mut agent = site.start_with(&variables)?;
     let life = exponential(&mut chance, MEAN_LIFE).max(MIN_LIFE);
-    thread::sleep(life);
+    sleep_while(&mut agent, life);
     let way = chance.below(100);
-    if (5..10).contains(&way) {
+    if (5..10).contains(&way) && agent.is_running() {
         figures.pauses += 1;
         pause(&agent, Duration::from_millis(chance.below(5_000)))?;
     }
     let peak = agent.pid().and_then(|pid| peak_rss(pid).ok()).unwrap_or(0);
     figures.peak_rss_bytes = figures.peak_rss_bytes.max(peak);
     let still_there = agent.is_running();
+    let trapped = trap.is_some() && !still_there;
     let ended = if way < 5 && still_there {
         figures.stops += 1;
         agent.signal(Signal::TERM).map_err(|error| error.to_string())?;
@@ -285,7 +299,9 @@ fn live_once(site: &Site, options: &Options, round: u32, figures: &mut Figures) 
         figures.kills += 1;
         agent.kill()?
     };
-    if !still_there || ended.crashed() {
+    figures.traps += u32::from(trapped && ended.was_killed());
+    let expected = still_there || trapped && ended.was_killed();
+    if !expected || ended.crashed() {
         return Err(format!("round {round}: it ended by itself: {ended}"));
     }
     if options.profile == Profile::Damage && chance.below(2) == 0 {
@@ -293,6 +309,49 @@ fn live_once(site: &Site, options: &Options, round: u32, figures: &mut Figures) 
         figures.damages += u32::from(done.is_some());
     }
     Ok(())
+}
+
+/// Sleeps for `time`, or until the agent is gone.
+fn sleep_while(agent: &mut Agent, time: Duration) {
+    let begin = Instant::now();
+    while begin.elapsed() < time && agent.is_running() {
+        thread::sleep(Duration::from_millis(3).min(time));
+    }
+}
+
+/// A point in the program at which it dies (`pipeline/src/fail.rs`): builds without debug assertions pass over it.
+struct Trap {
+    point: &'static str,
+    count: u64,
+}
+
+impl Trap {
+    /// The points, each with how often a life comes to it at the most that is worth waiting for.
+    const POINTS: [(&str, u64); 12] = [
+        ("appended", 40),
+        ("synced", 4),
+        ("answered", 40),
+        ("buried", 1),
+        ("cut", 2),
+        ("cut-journaled", 2),
+        ("before-settling", 40),
+        ("settled", 40),
+        ("before-removal", 2),
+        ("log-written", 1),
+        ("log-renamed", 1),
+        ("recovered", 2),
+    ];
+
+    fn new(chance: &mut Chance) -> Trap {
+        let (point, most) = *chance.pick(&Trap::POINTS);
+        Trap { point, count: 1 + chance.below(most) }
+    }
+}
+
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.point, self.count)
+    }
 }
 
 fn pause(agent: &Agent, time: Duration) -> Result<(), String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::chance::Chance;
 use crate::site::files_below;
-use crate::store::{Fault, Faults, Keep, Store};
+use crate::store::{Fault, Faults, Keep, Store, for_each_line};
 
 /// A place that records arrive at.
 pub trait Target: Send + Sync {
@@ -45,7 +45,7 @@ impl Elasticsearch {
     /// # Errors
     /// Where there is none.
     pub fn start() -> Result<Elasticsearch, String> {
-        Ok(Elasticsearch { store: Store::start(Keep::Documents).map_err(|error| error.to_string())? })
+        Ok(Elasticsearch { store: Store::start(Keep::Spool).map_err(|error| error.to_string())? })
     }
 }
 
@@ -99,8 +99,7 @@ buffer.max_size = 16777216
     }
 
     fn records(&self, each: &mut dyn FnMut(&[u8])) -> Result<(), String> {
-        self.store.documents().iter().for_each(|document| each(document));
-        Ok(())
+        self.store.each_document(each).map_err(|error| error.to_string())
     }
 
     fn complaints(&self) -> Option<String> {
@@ -110,7 +109,7 @@ buffer.max_size = 16777216
     }
 }
 
-/// Files of the `file` sink, one a pod.
+/// Files of the `file` sink, one a pod, a gzip member a frame.
 pub struct Files {
     directory: PathBuf,
 }
@@ -128,7 +127,7 @@ impl Target for Files {
     }
 
     fn config(&self) -> String {
-        "type = \"file\"\npath = \"out/{{ pod_name }}.jsonl\"\nbatch.max_bytes = 262144\nbatch.timeout_secs = 0.05\n".to_owned()
+        "type = \"file\"\npath = \"out/{{ pod_name }}.jsonl.gz\"\ncompression = \"gzip\"\nbatch.max_bytes = 262144\nbatch.timeout_secs = 0.05\n".to_owned()
     }
 
     fn arrived(&self) -> u64 {
@@ -141,8 +140,8 @@ impl Target for Files {
 
     fn records(&self, each: &mut dyn FnMut(&[u8])) -> Result<(), String> {
         for path in files_below(&self.directory).map_err(|error| error.to_string())? {
-            let text = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).for_each(&mut *each);
+            let text = fs::File::open(&path).map(std::io::BufReader::new).map(flate2::bufread::MultiGzDecoder::new);
+            text.and_then(|text| for_each_line(text, &mut *each)).map_err(|error| format!("{}: {error}", path.display()))?;
         }
         Ok(())
     }

@@ -30,6 +30,20 @@ pub enum Action {
     Audit,
 }
 
+impl Action {
+    /// As the configuration writes it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Action::Replace => "replace",
+            Action::Mask => "mask",
+            Action::Pseudonym => "pseudonym",
+            Action::DropField => "drop_field",
+            Action::DropEvent => "drop_event",
+            Action::Audit => "audit",
+        }
+    }
+}
+
 /// An action, ready to write.
 #[derive(Clone)]
 pub(super) struct Writer {

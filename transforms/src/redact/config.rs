@@ -139,15 +139,19 @@ fn rules(config: &RedactConfig) -> Result<Vec<Rule>, Vec<Problem>> {
     for detector in Detector::all().filter(|detector| on[*detector as usize]) {
         let (action, entry) = (actions[detector as usize], detector.entry());
         let writer = Writer::new(action, Some(detector), &format!("[{}]", entry.tag), entry.tag, keys.clone());
-        rules.push(Rule { name: count_name(entry.name, action), writer, finder: Finder::Detector(detector) });
+        rules.push(Rule { name: entry.name.into(), counted: counted(entry.name, action), writer, finder: Finder::Detector(detector) });
     }
     if config.rules.len() > MAX_RULES {
         problems.push(Problem::at("rules", format!("there are more than {MAX_RULES} rules")).help("join patterns with `|`"));
     }
     for (index, rule) in config.rules.iter().enumerate() {
         let problem = |option: &str, message: String| Problem::at(&format!("rules.{index}.{option}"), message);
-        if rule.name.is_empty() || rule.name == WITHHELD_NAME || rules.iter().any(|other| *other.name == *rule.name) {
-            problems.push(problem("name", format!("a rule needs a name of its own, and `{}` is none", rule.name)));
+        if rule.name.is_empty()
+            || rule.name.contains('.')
+            || rule.name == WITHHELD_NAME
+            || rules.iter().any(|other| *other.name == *rule.name)
+        {
+            problems.push(problem("name", format!("a rule needs a name of its own without dots, and `{}` is none", rule.name)));
         }
         let tag = rule.name.to_uppercase();
         let replacement = rule.replacement.clone().unwrap_or_else(|| format!("[{tag}]"));
@@ -159,7 +163,8 @@ fn rules(config: &RedactConfig) -> Result<Vec<Rule>, Vec<Problem>> {
         };
         match Pattern::new(&rule.pattern, conditions) {
             Ok(pattern) => rules.push(Rule {
-                name: count_name(&rule.name, rule.action),
+                name: rule.name.as_str().into(),
+                counted: counted(&rule.name, rule.action),
                 writer: Writer::new(rule.action, None, &replacement, &tag, keys.clone()),
                 finder: Finder::Pattern(pattern),
             }),
@@ -173,9 +178,12 @@ fn rules(config: &RedactConfig) -> Result<Vec<Rule>, Vec<Problem>> {
     if problems.is_empty() { Ok(rules) } else { Err(problems) }
 }
 
-/// What is counted under which name: what was only looked at is told apart from what was taken out.
-fn count_name(name: &str, action: Action) -> Arc<str> {
-    if action == Action::Audit { format!("{name}.audit").into() } else { name.into() }
+/// What a rule's finds are counted under: what was only looked at, or masked, is told apart from what was taken out.
+fn counted(name: &str, action: Action) -> Arc<str> {
+    match action {
+        Action::Replace => name.into(),
+        _ => format!("{name}.{}", action.name()).into(),
+    }
 }
 
 fn unknown(path: &str, name: &str) -> Problem {

@@ -21,6 +21,9 @@ pub(super) const NHS: u16 = 1 << 7;
 /// Words for what is a number and no one's: traces, spans, offsets, times.
 pub(super) const MACHINE: u16 = 1 << 8;
 
+/// Words for accounts at banks.
+pub(super) const ACCOUNT: u16 = 1 << 9;
+
 /// How far before a number a word counts.
 const REACH_BYTES: usize = 44;
 /// The same among bytes as they were written, where a key may stand between.
@@ -48,10 +51,25 @@ pub(super) fn near(text: &Text<'_>, at: usize) -> u16 {
 /// What the last words before `at` say, or the key where nothing but the number stands there.
 pub(super) fn beside(text: &Text<'_>, at: usize) -> u16 {
     let Some(window) = window(text, at) else { return ALL };
+    let window = if text.raw { window } else { own_key(window) };
     let mut bits = foreign(window);
     words(window, if text.raw { RAW_BESIDE_WORDS } else { BESIDE_WORDS }, |says| bits |= says);
     let alone = at <= REACH_BYTES && !window.iter().any(|byte| byte.is_ascii_alphabetic());
     if alone { bits | of_key(text) } else { bits }
+}
+
+/// Where a number has a key of its own (`id=12`, `"id":12`), this alone: what stands before it is about another value.
+fn own_key(window: &[u8]) -> &[u8] {
+    let quote = |byte: &u8| matches!(byte, b' ' | b'"' | b'\'' | b'[' | b'(' | b'+');
+    let value = window.len() - window.iter().rev().take_while(|byte| quote(byte)).count();
+    let sign = value - window[..value].iter().rev().take_while(|byte| matches!(byte, b'=' | b':')).count();
+    if sign == value {
+        return window;
+    }
+    let key = sign - window[..sign].iter().rev().take_while(|byte| quote(byte)).count();
+    let part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte >= 0x80 || matches!(byte, b'_' | b'-' | b'.' | b' ');
+    let start = key - window[..key].iter().rev().take_while(|byte| part(byte)).count();
+    &window[start..]
 }
 
 /// Whether some word of a key says something.
@@ -123,6 +141,7 @@ fn says(word: &[u8]) -> u16 {
         b"nhs" => NHS,
         b"trace" | b"traceid" | b"span" | b"spanid" | b"timestamp" | b"offset" | b"ts" | b"nanos" => MACHINE,
         b"card" => CITIZEN,
+        b"account" | b"acct" | b"iban" => ACCOUNT,
         _ => 0,
     }
 }
@@ -130,7 +149,7 @@ fn says(word: &[u8]) -> u16 {
 /// Words of other scripts. Russian ones begin where no letter stands before, and may have endings; abbreviations have none.
 /// Thai has no spaces, so its words are parts of what stands there.
 fn foreign(window: &[u8]) -> u16 {
-    const WORDS: [(&str, u16); 34] = [
+    const WORDS: &[(&str, u16)] = &[
         ("тел", PHONE),
         ("Тел", PHONE),
         ("моб", PHONE),
@@ -158,6 +177,12 @@ fn foreign(window: &[u8]) -> u16 {
         ("СНИЛС", SNILS),
         ("снилс", SNILS),
         ("Снилс", SNILS),
+        ("ติดต่อ", PHONE),
+        ("บัญชี", ACCOUNT),
+        ("หนังสือเดินทาง", PASSPORT),
+        ("พาสปอร์ต", PASSPORT),
+        ("hộ chiếu", PASSPORT),
+        ("Hộ chiếu", PASSPORT),
         ("ประชาชน", CITIZEN),
         ("ประจำตัว", CITIZEN),
         ("บัตร", CITIZEN),
@@ -171,7 +196,7 @@ fn foreign(window: &[u8]) -> u16 {
     }
     let letter = |byte: Option<&u8>| byte.is_some_and(|byte| *byte >= 0x80 || byte.is_ascii_alphabetic());
     let mut bits = 0;
-    for (word, says) in WORDS {
+    for &(word, says) in WORDS {
         let word = word.as_bytes();
         let cyrillic = matches!(word[0], 0xd0 | 0xd1);
         let fits = |at: usize| {

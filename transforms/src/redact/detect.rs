@@ -117,13 +117,30 @@ pub(super) fn ipv4(text: &Text<'_>, third: usize) -> Option<(usize, usize)> {
     ((1..=3).contains(&digits) && free(start) && is_free_after_address(text, end)).then_some((start, end))
 }
 
-/// Whether an IPv4 address may end at `end`: no letter, no fifth number.
+/// Whether an IPv4 address may end at `end`: no letter, no fifth number, no revision of a package (`1.2.5.1-2`, `1.2.5.1+dfsg`).
 pub(super) fn is_free_after_address(text: &[u8], end: usize) -> bool {
     match text.get(end) {
         Some(b'.') => !text.get(end + 1).is_some_and(u8::is_ascii_digit),
+        Some(b'+' | b'~') => !text.get(end + 1).is_some_and(u8::is_ascii_alphanumeric),
+        Some(b'-') => {
+            let digits = text[end + 1..].iter().take(4).take_while(|byte| byte.is_ascii_digit()).count();
+            digits == 0 || text.get(end + 1 + digits) == Some(&b'.')
+        }
         Some(byte) => !is_word(*byte),
         None => true,
     }
+}
+
+/// Whether a word like `version` stands right before `start`, or is the key of the text. In written bytes that is not asked: what
+/// stands before may be no part of the text.
+pub(super) fn is_version(text: &Text<'_>, start: usize) -> bool {
+    const WORDS: [&[u8]; 4] = [b"version", b"release", b"build", b"ver"];
+    let is = |before: &[u8]| {
+        WORDS.iter().any(|word| before.len() >= word.len() && before[before.len() - word.len()..].eq_ignore_ascii_case(word))
+    };
+    let joins = |byte: &u8| matches!(byte, b' ' | b':' | b'=' | b'"' | b'\'' | b'(' | b'v');
+    let end = start - text.bytes[..start].iter().rev().take(4).take_while(|byte| joins(byte)).count();
+    !text.raw && (end < start && is(&text.bytes[end.saturating_sub(7)..end]) || end == 0 && is(text.key))
 }
 
 /// Whether four numbers with dots are the address of a host other than this one.
@@ -314,6 +331,9 @@ pub(super) fn mrz(text: &Text<'_>, at: usize) -> Result<(usize, usize), usize> {
     let before = text.bytes[..at].iter().rev().take(LINE * 2 + 1).take_while(|byte| part(**byte)).count();
     let start = at - before;
     let end = start + text.bytes[start..].iter().take(LINE * 2 + 1).take_while(|byte| part(**byte)).count();
+    if end - start > LINE * 2 {
+        return Err(text.run(at, part));
+    }
     if text.word_before(start) || text.word_at(end) {
         return Err(end.max(at + 1));
     }

@@ -208,16 +208,21 @@ impl Number<'_> {
             return None;
         }
         let mut taken = [0u8; 3];
-        let (mut total, mut best) = (0, None);
+        let (mut total, mut skipped, mut best) = (0, 0, None);
         let mut limits = (8, 15);
         for (count, (start, end)) in self.groups[self.index..].iter().take(MAX_GROUPS).enumerate() {
+            // `+44 (0)20`: dialled at home only.
+            if end - start == 1 && count > 0 && self.text.bytes[*start] == b'0' && self.text.before(*start) == Some(b'(') {
+                skipped += 1;
+                continue;
+            }
             for byte in &self.text.bytes[*start..(*end).min(start + 3)] {
                 if total < 3 {
                     taken[total] = *byte;
                     total += 1;
                 }
             }
-            total = total.max(self.groups[self.index..=self.index + count].iter().map(|(start, end)| end - start).sum());
+            total = total.max(self.groups[self.index..=self.index + count].iter().map(|(start, end)| end - start).sum::<usize>() - skipped);
             if total >= 3 {
                 limits = country(&taken);
             }
@@ -296,6 +301,18 @@ impl Number<'_> {
             [3, 3, 4, ..] => self.fits(3, Detector::Nhs, |digits| checks::nhs(digits) && near(context::NHS)),
             _ => None,
         })
+        .or_else(|| match lengths {
+            // Thai numbers of a place, where what stands around is Thai.
+            [2, 3, 4, ..] | [3, 3, 3, ..] if self.uniform(3, b"-") && self.text.bytes[self.start()] == b'0' => {
+                let place = |digits: &[u8]| (2..=7).contains(&digits[1]) && digits.len() == 9;
+                let thai = self.text.raw || beside(context::PHONE) || context::is_thai(self.text, self.start());
+                self.fits(3, Detector::Phone, |digits| place(digits) && thai)
+            }
+            [3, 1, 5, 1, ..] if self.uniform(4, b"- ") => self.fits(4, Detector::Account, |_| near(context::ACCOUNT)),
+            [10, ..] => self
+                .fits(1, Detector::Account, |_| beside(context::ACCOUNT) && (self.text.raw || context::is_thai(self.text, self.start()))),
+            _ => None,
+        })
         .or_else(|| self.any_phone().filter(|_| beside(context::PHONE)))
     }
 
@@ -354,6 +371,13 @@ fn is_epoch_millis(digits: &[u8]) -> bool {
 /// Whether twelve digits start with a province, 001 to 096.
 fn is_cccd(digits: &[u8]) -> bool {
     digits.len() == 12 && digits[0] == 0 && digits[1] <= 9 && (1..=96).contains(&(digits[1] * 10 + digits[2]))
+}
+
+/// A passport of two capitals and seven digits, as Thai ones have, at `start` beside the word.
+pub(super) fn lettered_passport(text: &Text<'_>, start: usize) -> Option<(usize, usize)> {
+    let end = text.run(start + 2, |byte| byte.is_ascii_digit());
+    let fine = end - start == 9 && !text.word_before(start) && !text.word_at(end);
+    (fine && context::beside(text, start) & context::PASSPORT != 0).then_some((start, end))
 }
 
 /// A Russian passport around the `№` at `at`: `4510 № 123456` beside the word.

@@ -33,9 +33,11 @@ pub(super) enum Form {
     Escaped,
 }
 
-/// A rule: its name for the counts, what it puts in the place of values, and how it finds them.
+/// A rule: its name, what it is counted under, what it puts in the place of values, and how it finds them.
 pub(super) struct Rule {
     pub(super) name: Arc<str>,
+    /// The name and the action: `email.mask`; the name alone for `replace`.
+    pub(super) counted: Arc<str>,
     pub(super) writer: Writer,
     pub(super) finder: Finder,
 }
@@ -81,6 +83,9 @@ pub(super) struct Engine {
     /// What is to become of the field and the record that the last leaves stand in.
     pub(super) drops: Drops,
     paranoid: bool,
+    /// Where a text starts in memory of which leaves are slices, and what was found in them as they were written; kept only where
+    /// someone wants to know.
+    pub(super) trace: Option<(usize, Vec<Hit>)>,
 }
 
 /// What is to be dropped because of what was found in it.
@@ -117,6 +122,7 @@ impl Engine {
             withheld: 0,
             drops: Drops::default(),
             paranoid,
+            trace: None,
         }
     }
 
@@ -176,7 +182,7 @@ impl Engine {
         }
         for (rule, count) in self.rules.iter().zip(&mut self.counts) {
             if *count > 0 {
-                each(&rule.name, std::mem::take(count));
+                each(&rule.counted, std::mem::take(count));
             }
         }
     }
@@ -186,6 +192,12 @@ impl Engine {
             let current = std::mem::take(&mut self.current);
             let text = if round == 0 { raw } else { &current };
             self.find(text, key);
+            if round == 0
+                && let Some((base, found)) = &mut self.trace
+            {
+                let at = (raw.as_ptr() as usize).saturating_sub(*base);
+                found.extend(self.hits.iter().map(|hit| Hit { start: hit.start + at, end: hit.end + at, ..*hit }));
+            }
             self.leave_audited(round == 0);
             let found = !self.hits.is_empty();
             if found {
@@ -264,14 +276,16 @@ impl Engine {
                 continue; // a number that was taken out as a whole
             }
             let number = number(raw, hit, done, form, last_quote);
-            last_quote = number.as_ref().map(|number| number.quote);
+            last_quote = number.as_ref().map(|number| number.slashes);
             let (start, end) = number.as_ref().map_or((hit.start, hit.end), |number| (number.start, number.end));
-            let quote = number.map_or(&b""[..], |number| number.quote);
+            let quote = number.map_or(0, |number| number.slashes + 1);
+            let quote =
+                |out: &mut Vec<u8>| out.extend(std::iter::repeat_n(b'\\', quote.saturating_sub(1)).chain((quote > 0).then_some(b'"')));
             for (edge, moved) in edges.iter().zip(&mut moved).filter(|(edge, _)| (done..=start).contains(*edge)) {
                 *moved = self.next.len() + edge - done;
             }
             self.next.extend_from_slice(&raw[done..start]);
-            self.next.extend_from_slice(quote);
+            quote(&mut self.next);
             let value = &raw[hit.start..hit.end];
             if rule.writer.needs_value() {
                 self.value.decode(value);
@@ -279,7 +293,7 @@ impl Engine {
             } else {
                 rule.writer.write(value, form == Form::Escaped, &mut self.next);
             }
-            self.next.extend_from_slice(quote);
+            quote(&mut self.next);
             for (_, moved) in edges.iter().zip(&mut moved).filter(|(edge, _)| (start + 1..end).contains(*edge)) {
                 *moved = self.next.len();
             }
@@ -299,16 +313,19 @@ impl Engine {
 /// Own rules that would go on for ever.
 struct Endless;
 
-/// A number of JSON within a text, and the quotes of its key.
-struct Number<'a> {
+/// The most backslashes before a quote: those of JSON six levels deep.
+const MAX_SLASHES: usize = 63;
+
+/// A number of JSON within a text, and how many backslashes the quotes there have.
+struct Number {
     start: usize,
     end: usize,
-    quote: &'a [u8],
+    slashes: usize,
 }
 
 /// The number that a hit is (a part of), if it stands in the place of a value of JSON within the text: what takes its place
 /// must have quotes, at the same depth of escapes as those around it. Before `done` the text was read already.
-fn number<'a>(raw: &'a [u8], hit: &Hit, done: usize, form: Form, last_quote: Option<&'a [u8]>) -> Option<Number<'a>> {
+fn number(raw: &[u8], hit: &Hit, done: usize, form: Form, last_quote: Option<usize>) -> Option<Number> {
     let numeric = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E');
     if !raw[hit.start..hit.end].iter().all(numeric) {
         return None;
@@ -317,7 +334,7 @@ fn number<'a>(raw: &'a [u8], hit: &Hit, done: usize, form: Form, last_quote: Opt
     let end = hit.end + raw[hit.end..].iter().take_while(|byte| numeric(byte)).count();
     let after = raw[end..].trim_ascii_start().first();
     let between = &raw[done..start];
-    let quote = match between.trim_ascii_end().last() {
+    let slashes = match between.trim_ascii_end().last() {
         Some(b':') if matches!(after, Some(b',' | b'}' | b'\\') | None) => quote_before(raw, start),
         // An element of an array: the nearest quotes before it, or those of its key.
         Some(b',' | b'[') if matches!(after, Some(b',' | b']')) => {
@@ -326,22 +343,23 @@ fn number<'a>(raw: &'a [u8], hit: &Hit, done: usize, form: Form, last_quote: Opt
             let before = start - between.iter().rev().take_while(|byte| plain(byte)).count();
             match before.checked_sub(1).map(|at| raw[at]) {
                 _ if before == done && done > 0 => last_quote,
-                None if raw.starts_with(b"[") => Some(if form == Form::Plain { &b"\""[..] } else { b"\\\"" }),
+                None if raw.starts_with(b"[") => Some(usize::from(form == Form::Escaped)),
+                // The array stands at the start of a string, so its own are a level deeper; or after another element.
+                Some(b'"') if raw[before..start].trim_ascii_start().starts_with(b"[") => Some(2 * quote_before(raw, before)? + 1),
                 Some(b':' | b'"') => quote_before(raw, before),
                 _ => None,
             }
         }
         _ => None,
     };
-    quote.map(|quote| Number { start, end, quote })
+    slashes.filter(|slashes| *slashes <= MAX_SLASHES).map(|slashes| Number { start, end, slashes })
 }
 
-/// The quote, with its backslashes, that stands before `at`, with a `:` between or none.
-fn quote_before(raw: &[u8], at: usize) -> Option<&[u8]> {
+/// How many backslashes the quote has that stands before `at`, with a `:` between or none.
+fn quote_before(raw: &[u8], at: usize) -> Option<usize> {
     let before = raw[..at].trim_ascii_end();
     let before = before.strip_suffix(b":").map_or(before, <[u8]>::trim_ascii_end);
-    let slashes = before.strip_suffix(b"\"")?.iter().rev().take_while(|byte| **byte == b'\\').count();
-    Some(&before[before.len() - 1 - slashes..])
+    Some(before.strip_suffix(b"\"")?.iter().rev().take(MAX_SLASHES + 1).take_while(|byte| **byte == b'\\').count())
 }
 
 /// Moves the ends of hits outwards to whole characters: a pattern of the configuration may match bytes.

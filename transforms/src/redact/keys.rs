@@ -41,6 +41,9 @@ pub(super) fn may_be_personal(bytes: &[u8], last: usize, detector: Detector) -> 
     let between = |byte: &u8| matches!(byte, b'"' | b'\'' | b'`' | b'\\' | b':' | b'=' | b'>' | b']') || byte.is_ascii_whitespace();
     let Some(start) = rest.iter().take(MAX_BETWEEN_BYTES).position(|byte| !between(byte)) else { return rest.len() > MAX_BETWEEN_BYTES };
     let word = &rest[start..];
+    if detector == Detector::Password {
+        return true;
+    }
     let escaped = |byte: &u8| matches!(byte, b'%' | b'\\');
     // An escape is looked at anyway, unless it is that of a space.
     let space = word.iter().take(MAX_WORD_BYTES).position(|byte| escaped(byte) || matches!(byte, b' ' | b'"' | b'\'' | b'\n'));
@@ -188,6 +191,9 @@ fn fits(says: Says, value: &[u8], quoted: bool) -> bool {
         Detector::Address => letters > 0 && value.len() <= 400,
         Detector::Account => digits >= 6 && value.len() <= 40 && others(b" -"),
         Detector::SeedPhrase => letters >= 12,
+        Detector::Password if strict => {
+            value.len() >= 6 && letters > 0 && letters < value.len() && !is_path(value) && !value.contains(&b'(')
+        }
         Detector::Password => !is_path(value),
         Detector::Credentials | Detector::Secret => is_secret(value, digits, quoted),
         _ => true,
@@ -211,7 +217,12 @@ fn is_full_name(value: &[u8]) -> bool {
 /// A house number and words, and nothing that an address of machines is made of.
 fn is_house(value: &[u8]) -> bool {
     let words = value.split(|byte| *byte == b' ').filter(|word| word.len() > 1).count();
-    words >= 2 && !value.iter().any(|byte| matches!(byte, b':' | b'=' | b'/' | b'@' | b'{' | b'(' | b'[' | b'<' | b'_'))
+    let machine = |byte: &u8| matches!(byte, b':' | b'=' | b'@' | b'{' | b'(' | b'[' | b'<' | b'_');
+    // `99/1` is a house number, all else with a slash is a path.
+    let path = |at: usize| !(at > 0 && value[at - 1].is_ascii_digit() && value.get(at + 1).is_some_and(u8::is_ascii_digit));
+    let starts = value[0].is_ascii_digit() || value.contains(&b',');
+    let capital = value.iter().any(|byte| byte.is_ascii_uppercase() || *byte >= 0x80);
+    words >= 2 && starts && capital && !value.iter().any(machine) && !memchr::memchr_iter(b'/', value).any(path)
 }
 
 /// Whether a value could be a secret, and is not the name of one: `kube-system/token-abc`, `my-secret`, `/etc/key.pem`.
@@ -219,8 +230,10 @@ fn is_secret(value: &[u8], digits: usize, quoted: bool) -> bool {
     let upper = value.iter().any(u8::is_ascii_uppercase);
     let plain = value.iter().all(|byte| is_word(*byte) || matches!(byte, b'-' | b'.' | b'/' | b'+' | b'=' | b'~' | b':'));
     let name = !upper && plain && (digits == 0 || value.len() < 16 || value.contains(&b'/'));
+    // `apiKey=API_VERSIONS` is Kafka's.
+    let constant = value.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_');
     let code = value.iter().any(|byte| matches!(byte, b'{' | b'(')) && !quoted;
-    value.len() >= 6 && digits < value.len().max(8) && !name && !code && !is_path(value)
+    value.len() >= 6 && digits < value.len().max(8) && !name && !constant && !code && !is_path(value)
 }
 
 fn is_path(value: &[u8]) -> bool {
@@ -270,6 +283,12 @@ pub(super) fn prose_password(text: &Text<'_>, at: usize) -> Option<(usize, usize
         return None;
     }
     let mut at = at + length;
+    // `the password for admin is …`
+    if let Some(whose) = [&b" for "[..], b" of "].into_iter().find(|with| starts(&text.bytes[at..], with)) {
+        const MAX_NAME_BYTES: usize = 32;
+        let name = text.bytes[at + whose.len()..].iter().take(MAX_NAME_BYTES).take_while(|byte| byte.is_ascii_graphic()).count();
+        at += whose.len() + name;
+    }
     for filler in [&b" value"[..], b" is", b" was"] {
         if starts(&text.bytes[at..], filler) && matches!(text.get(at + filler.len()), Some(b' ' | b':' | b'=')) {
             at += filler.len();

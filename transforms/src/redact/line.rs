@@ -40,6 +40,10 @@ impl LineRedactor {
 
     /// The line without what was found; `None` where nothing was. The line is UTF-8, and has no new line at its end.
     pub fn redact(&mut self, line: &[u8]) -> Option<&[u8]> {
+        if let Some((base, found)) = &mut self.engine.trace {
+            *base = line.as_ptr() as usize;
+            found.clear();
+        }
         let everything = !self.engine.mark(line, &mut self.hits);
         if !everything && !self.hits.any() {
             return None;
@@ -60,9 +64,14 @@ impl LineRedactor {
         self.engine.take_counts(each);
     }
 
-    /// What is found in the text of the line as a whole, in its order.
-    pub fn explain(&mut self, line: &[u8]) -> Vec<Found> {
-        let hits = self.engine.find(line, &[]).to_vec();
+    /// Keeps what is found in each line from now on, for [`LineRedactor::found`].
+    pub fn explain(&mut self) {
+        self.engine.trace = Some((0, Vec::new()));
+    }
+
+    /// What was found in the last line, in its order.
+    pub fn found(&self) -> Vec<Found> {
+        let hits = self.engine.trace.as_ref().map_or(&[][..], |(_, hits)| hits);
         hits.iter().map(|hit| Found { rule: self.engine.rules()[hit.rule].name.clone(), start: hit.start, end: hit.end }).collect()
     }
 }

@@ -28,8 +28,8 @@ pub(super) struct Masks {
     pub(super) token: u64,
     /// `@`
     pub(super) at: u64,
-    /// The first byte of what the decoded view writes otherwise: `\u`, `%0` to `%7`, and characters of three bytes among which
-    /// are spaces, dashes, wide digits and `№`.
+    /// The first byte of what the decoded view writes otherwise: `\u`, `%0` to `%7`, and spaces, dashes, wide digits
+    /// and `№` of other blocks than ASCII.
     pub(super) escape: u64,
     /// The first byte of `eyJ` and, in any case, of `bea`, `bas`, `neg`, `pas`, `beg`, and of the `tok` of `token` and the
     /// `pik` of `apikey`.
@@ -86,8 +86,10 @@ fn of<S: Simd>(simd: S, window: &[u8]) -> Masks {
         | (is(lower, b'p') & ((is(lower_next, b'a') & is(lower_third, b's')) | (is(lower_next, b'i') & is(lower_third, b'k'))))
         | literal(b't', b'o', b'k')
         | literal(b'n', b'e', b'g');
-    let spelled =
-        (is(byte, 0xef) & is(next, 0xbc)) | (is(byte, 0xc2) & is(next, 0xa0)) | (is(byte, 0xe2) & (is(next, 0x84) | is(next, 0x80)));
+    // Wide digits, `+` and `@`; spaces that do not break; dashes, characters without width, `№`.
+    let spelled = (is(byte, 0xef) & is(next, 0xbc) & between(third, 0x8b, 0x16))
+        | (is(byte, 0xc2) & is(next, 0xa0))
+        | (is(byte, 0xe2) & ((is(next, 0x80) & (between(third, 0x8b, 7) | is(third, 0xaf))) | (is(next, 0x84) & is(third, 0x96))));
     let escape = (is(byte, b'\\') & is(next, b'u')) | (is(byte, b'%') & between(next, b'0', 8)) | spelled;
     let account = between(byte, b'A', 26) & between(next, b'A', 26) & between(third, b'0', 10);
     let filler = is(byte, b'<') & (is(next, b'<') | between(next, b'0', 10));
@@ -127,7 +129,7 @@ mod tests {
             escape: mask(&|b| {
                 b.starts_with(b"\\u")
                     || (b[0] == b'%' && (b'0'..=b'7').contains(&b[1]))
-                    || matches!(b, [0xef, 0xbc, _] | [0xc2, 0xa0, _] | [0xe2, 0x80 | 0x84, _])
+                    || matches!(b, [0xef, 0xbc, 0x8b..=0xa0] | [0xc2, 0xa0, _] | [0xe2, 0x80, 0x8b..=0x91 | 0xaf] | [0xe2, 0x84, 0x96])
             }),
             // A byte or'd with 0x20 may become a letter that it was not: `Y` is one, and so is 0x59 alone.
             word: mask(&|b| literals.iter().any(|literal| b.iter().map(|byte| byte | 0x20).eq(literal.bytes()))),
@@ -145,7 +147,7 @@ mod tests {
         #[test]
         fn masks_say_what_each_byte_is(
             text in proptest::collection::vec(prop_oneof![
-                any::<u8>(), proptest::sample::select(b"eyJEbBGAastTokKpPiINng@\\u%.- 0123456789:=\"'_()<]\n\xef\xbc\xc2\xa0\xe2\x84\x80".to_vec())
+                any::<u8>(), proptest::sample::select(b"eyJEbBGAastTokKpPiINng@\\u%.- 0123456789:=\"'_()<]\n\xef\xbc\xc2\xa0\xe2\x84\x80\x8b\x96\xaf".to_vec())
             ], 2 * BLOCK + BEHIND)
         ) {
             let mut masks = [Masks::default(); 2];

@@ -168,7 +168,7 @@ const ENDS: &[(Detector, &[&str])] = &[
 
 /// Keys whose last word is this.
 const LAST_WORDS: &[(Detector, &[&str])] = &[
-    (Secret, &["token", "pass", "psw"]),
+    (Secret, &["token", "sig", "signature", "auth"]),
     (CardCode, &["cvv", "cvc", "cvv2", "cvn", "otp", "pin"]),
     (Inn, &["inn"]),
     (CreditCard, &["pan", "card", "cc"]),
@@ -187,7 +187,8 @@ const STRICT_WORDS: &[(Detector, &[&str])] = &[
         Name,
         &["name", "user", "username", "customer", "employee", "patient", "passenger", "guest", "contact", "recipient", "sender", "holder"],
     ),
-    (Address, &["address", "addr", "location"]),
+    (Address, &["address", "addr"]),
+    (Password, &["pass", "psw"]),
 ];
 
 /// Keys of other scripts, in both cases. The last letters of each stand before the `:` or `=`.

@@ -22,10 +22,10 @@ impl Wanted {
         let needs = Needs {
             at: any(&[Email, UrlPassword]),
             words: any(&[Jwt, BearerToken, Credentials, Password, PrivateKey]),
-            accounts: any(&[Iban]),
+            accounts: any(&[Iban, Passport]),
             fillers: any(&[Mrz]),
             addresses: any(&[Ipv4]),
-            clusters: any(&[Phone, CreditCard, Snils, Inn, Passport, UsSsn, ThaiId, Cccd, Nhs]),
+            clusters: any(&[Phone, CreditCard, Snils, Inn, Passport, UsSsn, ThaiId, Cccd, Nhs, Account]),
             macs: any(&[Mac]),
             colons: any(&[Ipv6]),
             runs: any(&[ApiToken, Ethereum, Bitcoin, Ton, Mrz]),
@@ -130,6 +130,8 @@ impl<F: FnMut(Detector, usize, usize)> Readers<'_, F> {
     fn account(&mut self, at: usize) {
         if let Some((start, end)) = bank::iban(&self.text, at) {
             self.emit(Detector::Iban, start, end);
+        } else if let Some((start, end)) = digits::lettered_passport(&self.text, at) {
+            self.emit(Detector::Passport, start, end);
         }
     }
 
@@ -200,7 +202,7 @@ impl<F: FnMut(Detector, usize, usize)> Readers<'_, F> {
         }
         if let Some((start, end)) = detect::ipv4(&self.text, third_dot) {
             self.done.address = end;
-            if detect::is_ipv4(&self.text.bytes[start..end], self.wanted.keep_private) {
+            if detect::is_ipv4(&self.text.bytes[start..end], self.wanted.keep_private) && !detect::is_version(&self.text, start) {
                 self.emit(Detector::Ipv4, start, end);
             }
         }

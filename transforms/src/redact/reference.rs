@@ -36,6 +36,7 @@ static COLONS: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)[0-9A-Fa-f:]*:[
 static MAC: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)[0-9A-Fa-f]{2}[:\-]"));
 static NUMBER_SIGN: LazyLock<Regex> = LazyLock::new(|| pattern("№"));
 static ACCOUNT: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Z]{2}[0-9]{2}"));
+static PASSPORT: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Z]{2}[0-9]{7}"));
 static MRZ: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Z0-9<]{44,}"));
 static PEM: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)-----BEGIN "));
 static PROSE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)\b(?i:password|passphrase|passcode)"));
@@ -63,6 +64,7 @@ pub(super) fn read(text: Text<'_>, wanted: &Wanted, mut found: impl FnMut(Detect
         if let Some(m) = captures.get(1)
             && detect::is_free_after_address(bytes, m.end())
             && detect::is_ipv4(m.as_bytes(), wanted.keep_private)
+            && !detect::is_version(&text, m.start())
         {
             found(Detector::Ipv4, m.start(), m.end());
         }
@@ -99,6 +101,11 @@ pub(super) fn read(text: Text<'_>, wanted: &Wanted, mut found: impl FnMut(Detect
     }
     every(&NUMBER_SIGN, bytes, |at| digits::passport(&text, at).into_iter().for_each(|(start, end)| found(Detector::Passport, start, end)));
     every(&ACCOUNT, bytes, |at| bank::iban(&text, at).into_iter().for_each(|(start, end)| found(Detector::Iban, start, end)));
+    every(&PASSPORT, bytes, |at| {
+        if bank::iban(&text, at).is_none() {
+            digits::lettered_passport(&text, at).into_iter().for_each(|(start, end)| found(Detector::Passport, start, end));
+        }
+    });
     for run in MRZ.find_iter(bytes) {
         if let Ok((start, end)) = detect::mrz(&text, run.start()) {
             found(Detector::Mrz, start, end);

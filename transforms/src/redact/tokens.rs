@@ -37,10 +37,10 @@ impl Class {
 
 /// Prefixes of tokens, what comes after them and how much of it: the fewest and the most bytes. From the providers'
 /// documentation.
-const TOKENS: [(&str, Class, usize, usize); 88] = {
+const TOKENS: &[(&str, Class, usize, usize)] = {
     use Class::*;
     const ANY: usize = 4096;
-    [
+    &[
         ("AKIA", Capitals, 16, 16),
         ("ASIA", Capitals, 16, 16),
         ("AGPA", Capitals, 16, 16),
@@ -129,16 +129,55 @@ const TOKENS: [(&str, Class, usize, usize); 88] = {
         ("tskey-", Token, 20, ANY),
         ("pat-na1-", Token, 36, 36),
         ("abskey-", Token, 20, ANY),
+        ("HRKU-", Token, 36, ANY),
+        ("pul-", Hex, 40, 40),
+        ("EAAA", Token, 56, ANY),
+        ("EAA", Alphanumeric, 80, ANY),
+        ("ops_", Token, 60, ANY),
+        ("CFPAT-", Token, 43, ANY),
+        ("shippo_live_", Hex, 40, 40),
+        ("shippo_test_", Hex, 40, 40),
+        ("PMAT-", Token, 20, ANY),
+        ("EZAK", Alphanumeric, 54, 54),
+        ("EZTK", Alphanumeric, 54, 54),
+        ("duffel_live_", Token, 40, ANY),
+        ("duffel_test_", Token, 40, ANY),
+        ("nvapi-", Token, 60, ANY),
+        ("pplx-", Alphanumeric, 48, ANY),
+        ("sbp_", Hex, 40, 40),
+        ("lsv2_pt_", Word, 32, ANY),
+        ("ATCTT3xFfG", Token, 40, ANY),
+        ("AKCp", Alphanumeric, 60, 80),
+        ("cmVmdGtu", Alphanumeric, 50, 60),
+        ("pnu_", Alphanumeric, 36, 36),
+        ("tfp_", Token, 59, 59),
+        ("aio_", Alphanumeric, 28, 28),
+        ("phx_", Alphanumeric, 40, ANY),
+        ("GR1348941", Token, 20, ANY),
+        ("rdme_", Alphanumeric, 70, 70),
+        ("p8e-", Alphanumeric, 32, 32),
+        ("fo1_", Token, 43, 43),
+        ("xkeysib-", Token, 80, ANY),
+        ("sk_prod_", Alphanumeric, 12, ANY),
+        ("rk_prod_", Alphanumeric, 12, ANY),
+        ("SQSP", Token, 40, ANY),
+        ("CLOJARS_", Alphanumeric, 60, 60),
+        ("LTAI", Alphanumeric, 16, 20),
     ]
 };
 
 /// Prefixes with a dot, before the run.
-const DOTTED: [(&str, usize); 6] = [("ya29.", 20), ("hvs.", 24), ("hvb.", 24), ("hvr.", 24), ("SG.", 20), ("1//0.", 20)];
+const DOTTED: [(&str, usize); 9] =
+    [("dp.pt.", 40), ("dt0c01.", 20), ("sl.", 60), ("ya29.", 20), ("hvs.", 24), ("hvb.", 24), ("hvr.", 24), ("SG.", 20), ("1//0.", 20)];
 
 /// Calls `found` with what stands in the run of token characters `start..end`.
 pub(super) fn in_run(text: &Text<'_>, start: usize, end: usize, mut found: impl FnMut(Detector, usize, usize)) {
     let mut at = start;
-    if let Some((from, to)) = dotted(text, start, end).or_else(|| telegram(text, start, end)).or_else(|| webhook(text, start, end)) {
+    if let Some((from, to)) = dotted(text, start, end)
+        .or_else(|| telegram(text, start, end))
+        .or_else(|| webhook(text, start, end))
+        .or_else(|| parts(text, start, end))
+    {
         found(Detector::ApiToken, from, to);
         at = to.min(end);
     }
@@ -230,6 +269,26 @@ fn webhook(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> 
     place(text, start, MAX_PATH_BYTES, &PLACES).map(|from| (from, end))
 }
 
+/// Tokens of several parts of which the run is the last: `MTIz….GabcDE.…` (Discord), `….atlasv1.…` (Terraform), `abc8Q~…` (Azure).
+fn parts(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
+    let before = &text.bytes[..start];
+    let back = |at: usize, most: usize| at - before[..at].iter().rev().take(most).take_while(|byte| is_token(**byte)).count();
+    let length = end - start;
+    if before.ends_with(b"Q~") && (31..=34).contains(&length) && start >= 6 {
+        return before[start - 6..start].iter().all(|byte| is_token(*byte) || matches!(byte, b'.' | b'~')).then_some((start - 6, end));
+    }
+    let dot = start.checked_sub(1).filter(|at| before[*at] == b'.')?;
+    if before.ends_with(b".atlasv1.") && length >= 60 {
+        let from = back(start - 9, 15);
+        return (start - 9 - from == 14).then_some((from, end));
+    }
+    let middle = back(dot, 8);
+    let first_dot = middle.checked_sub(1).filter(|at| before[*at] == b'.')?;
+    let first = back(first_dot, 32);
+    let fine = (6..=7).contains(&(dot - middle)) && (23..=28).contains(&(first_dot - first)) && matches!(before[first], b'M' | b'N' | b'O');
+    (fine && (27..=40).contains(&length)).then_some((first, end))
+}
+
 /// Where one of some texts ends within reach before `at`.
 fn place(text: &Text<'_>, at: usize, reach: usize, places: &[&[u8]]) -> Option<usize> {
     let from = at.saturating_sub(reach);
@@ -242,8 +301,12 @@ fn telegram(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)>
     let colon = start.checked_sub(1).filter(|at| text.bytes[*at] == b':')?;
     let digits = text.bytes[..colon].iter().rev().take(11).take_while(|byte| byte.is_ascii_digit()).count();
     let from = colon - digits;
-    (text.bytes[start..end].starts_with(b"AA") && end - start == 35 && (8..=10).contains(&digits) && !text.word_before(from))
-        .then_some((from, end))
+    let in_address = text.bytes[..from].ends_with(b"/bot") || text.bytes[..from].ends_with(b" bot");
+    (text.bytes[start..end].starts_with(b"AA")
+        && end - start == 35
+        && (8..=10).contains(&digits)
+        && (in_address || !text.word_before(from)))
+    .then_some((from, end))
 }
 
 /// `0x` and 40 hexadecimal digits, no more: 64 are the hash of a transaction.

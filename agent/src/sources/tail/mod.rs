@@ -115,7 +115,7 @@ impl Tailer {
         let rate = stream.rate(self.settings.rate).filter(|_| !self.env.once && !self.env.stopping);
         let waits = rate.and_then(|rate| stream.allowance.get_or_insert_default().wait(rate, now));
         let turn = if verdict == Verdict::Leave {
-            self.leave(&mut stream);
+            self.leave_unread(&mut stream);
             Turn::Idle(now.after(MAX_POLL))
         } else if let Verdict::Wait(until) = verdict {
             if self.env.once {

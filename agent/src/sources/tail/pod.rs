@@ -33,7 +33,7 @@ impl Stream {
 
 impl Tailer {
     /// Lets go of a log that its pod does not want to be read. Each full scan asks again whether that is still so.
-    pub(super) fn leave(&mut self, stream: &mut Stream) {
+    pub(super) fn leave_unread(&mut self, stream: &mut Stream) {
         if stream.watched {
             self.ask(stream);
         }

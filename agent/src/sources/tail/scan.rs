@@ -139,11 +139,16 @@ impl Tailer {
     fn sync(&mut self, index: usize, entries: &[Entry], now: Nanos) {
         let Some(mut stream) = self.streams[index].take() else { return };
         stream.gone = false;
-        let left = stream.verdict(&self.env, now) == Verdict::Leave;
-        if left {
-            self.leave(&mut stream);
+        // What was read of it before stays known: it may be read on one day.
+        if stream.verdict(&self.env, now) == Verdict::Leave {
+            self.leave_unread(&mut stream);
+            self.recount(&mut stream);
+            if !stream.active && stream.due == Nanos(0) {
+                self.schedule(&mut stream, index, now.after(MIN_POLL));
+            }
+            self.streams[index] = Some(stream);
+            return;
         }
-        let entries = if left { &[] } else { entries };
         stream.tells_writes = entries.iter().all(|entry| entry.target.is_none() && entry.path.parent() == Some(&*stream.unit));
         if stream.watched {
             self.ask(&mut stream);

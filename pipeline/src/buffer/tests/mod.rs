@@ -24,6 +24,7 @@ mod faults;
 mod look;
 mod model;
 mod overflow;
+mod strict;
 
 const DIR: &str = "/data/sink-es";
 const EPOCH: [u8; 16] = [0xe9; 16];
@@ -35,6 +36,8 @@ fn options() -> BufferOptions {
         max_bytes: 64 << 20,
         when_full: WhenFull::Block,
         sync_after: Duration::from_secs(1),
+        strict: false,
+        min_free_bytes: Some(0),
         memory_bytes: 1 << 20,
     }
 }

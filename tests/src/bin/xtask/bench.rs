@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -41,9 +42,13 @@ pub struct Options {
     /// How often each pipeline is run; the run that took the least processor time counts.
     #[arg(long, default_value_t = 3)]
     runs: u32,
-    /// What is measured: any of the pipelines a, b, c, and d for many files.
-    #[arg(long, default_value = "abcd")]
+    /// What is measured: any of the pipelines a, b, c, d for many files, and r for redaction alone, next to eight regular
+    /// expressions one after another.
+    #[arg(long, default_value = "abcdr")]
     only: String,
+    /// Real logs for r, beside those that it makes.
+    #[arg(long)]
+    logs: Vec<PathBuf>,
     /// The seed of the logs.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -89,6 +94,11 @@ struct Row {
 
 /// Runs the benchmark and prints its table; fails where records in and out do not agree.
 pub fn run(options: &Options) -> anyhow::Result<()> {
+    let redaction = if options.only.contains('r') { redaction(options)? } else { String::new() };
+    if options.only == "r" {
+        print(&redaction);
+        return options.write.as_ref().map_or(Ok(()), |path| fs::write(path, &redaction).with_context(|| path.display().to_string()));
+    }
     let binary = match std::env::var_os("SKIDDER_BIN") {
         Some(path) => PathBuf::from(path),
         None => {
@@ -118,7 +128,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
         rows.extend(best);
     }
-    let table = format!("{}\n{many}", table(options, &logs, &reference, &rows));
+    let table = format!("{}\n{many}\n{redaction}", table(options, &logs, &reference, &rows));
     print(&table);
     if let Some(path) = &options.write {
         fs::write(path, &table).with_context(|| path.display().to_string())?;
@@ -127,6 +137,20 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         ensure!(row.records_out == Some(logs.records), "{}: {:?} records out, {} in", row.name, row.records_out, logs.records);
     }
     Ok(())
+}
+
+/// Redaction alone, as a program of its own on one core. It is built with the profile for measuring, which is a little slower than
+/// the release build.
+fn redaction(options: &Options) -> anyhow::Result<String> {
+    let example = ["--locked", "--profile", "quick", "--package", "skidder-transforms", "--example", "redact_speed"];
+    let cargo = || Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    say("building redact_speed …");
+    ensure!(cargo().arg("build").args(example).status()?.success(), "redact_speed could not be built");
+    let core = *cores()?.first().context("no core")?;
+    let _pinned = Pinned::to(core)?;
+    let output = cargo().arg("run").arg("--quiet").args(example).arg("--").args(&options.logs).output()?;
+    ensure!(output.status.success(), "redact_speed: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 impl Logs {

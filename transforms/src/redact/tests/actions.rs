@@ -92,7 +92,7 @@ fn a_field_is_dropped_wherever_the_value_stands_in_it() {
     );
     assert_eq!(records, [r#"{"app":"x","n":1}"#, r#"{"app":"x","n":"[IPV4]"}"#, r#"{"app":"x","n":2}"#, r#"{"app":"x","n":3}"#]);
     assert_eq!(report.filtered, 0);
-    let email = report.redactions().iter().find(|(name, _)| **name == *"email").unwrap().1;
+    let email = report.redactions().iter().find(|(name, _)| **name == *"email.drop_field").unwrap().1;
     assert_eq!(email, 4 + 3, "the shared one in each record, and one in each of three");
 }
 
@@ -180,6 +180,7 @@ fn number_in_a_text_of_json_gets_quotes_of_its_depth() {
         (r#"{"m":"{\"a\":[4111111111111111, 1,5555555555554444]}"}"#, r#"{"m":"{\"a\":[\"[CREDIT_CARD]\", 1,\"[CREDIT_CARD]\"]}"}"#),
         (r#"{"m":"{\"a\":\"{\\\"c\\\":[4111111111111111]}\"}"}"#, r#"{"m":"{\"a\":\"{\\\"c\\\":[\\\"[CREDIT_CARD]\\\"]}\"}"}"#),
         (r#"{"m":"[4111111111111111]"}"#, r#"{"m":"[\"[CREDIT_CARD]\"]"}"#),
+        (r#"{"m":"{\"t\":\"[4111111111111111,1]\"}"}"#, r#"{"m":"{\"t\":\"[\\\"[CREDIT_CARD]\\\",1]\"}"}"#),
         (r#"{"m":"cards [4111111111111111]"}"#, r#"{"m":"cards [[CREDIT_CARD]]"}"#),
     ] {
         assert_eq!(one(table.clone(), object), expected);

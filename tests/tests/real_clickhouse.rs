@@ -1,0 +1,446 @@
+//! ClickHouse, the real engine: what is read arrives whole, field by field; through a faulty front, with agent and server killed
+//! again and again, nothing is lost and nothing there twice; and each error has its documented outcome.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+use skidder_tests::agent::{self, Agent};
+use skidder_tests::chance::{self, Chance};
+use skidder_tests::client::post;
+use skidder_tests::front::Front;
+use skidder_tests::mixed::Mixed;
+use skidder_tests::servers::{Kind, Server};
+use skidder_tests::site::Site;
+use skidder_tests::store::{Fault, Faults};
+use skidder_tests::workspace;
+
+/// 2026-11-24T06:00:00Z.
+const BEGIN: i64 = 1_795_500_000_000_000_000;
+const RECORDS: u64 = 200_000;
+/// Kills of the agent while it ships these, and how many of them take the server too.
+const KILLS: u64 = 16;
+const SERVER_KILLS_OF: u64 = 5;
+
+/// The answer to a query that must succeed.
+fn query(server: &Server, sql: &str) -> String {
+    let answer = post(server.url(), "/", sql).unwrap();
+    assert_eq!(answer.status, 200, "{sql}: {}", answer.text());
+    answer.text()
+}
+
+/// A ClickHouse with the table that `skidder init clickhouse` prints.
+fn start() -> Server {
+    let server = Server::start(Kind::ClickHouse).unwrap();
+    let site = Site::new("").unwrap();
+    let printed = Agent::run(site.root(), &["init", "clickhouse"]).unwrap().expect_success().unwrap();
+    query(&server, String::from_utf8(printed.stdout).unwrap().trim().trim_end_matches(';'));
+    server
+}
+
+/// Pods to the default table of a server at `url`, with more lines for the sink.
+fn config(url: &str, more: &str) -> String {
+    format!(
+        r#"data_dir = "state"
+[sources.pods]
+type = "kubernetes_logs"
+root = "pods"
+[transforms.parse]
+type = "json"
+inputs = ["pods"]
+[sinks.store]
+type = "clickhouse"
+inputs = ["parse"]
+endpoints = ["{url}"]
+{more}
+"#
+    )
+}
+
+/// A row of the default table.
+#[derive(Deserialize)]
+struct Row {
+    nanos: i64,
+    #[serde(rename = "Body")]
+    body: String,
+    #[serde(rename = "SeverityText")]
+    severity_text: String,
+    #[serde(rename = "SeverityNumber")]
+    severity_number: u8,
+    #[serde(rename = "TraceId")]
+    trace_id: String,
+    #[serde(rename = "SpanId")]
+    span_id: String,
+    #[serde(rename = "ServiceName")]
+    service_name: String,
+    #[serde(rename = "LogAttributes")]
+    log_attributes: BTreeMap<String, String>,
+    #[serde(rename = "ResourceAttributes")]
+    resource_attributes: BTreeMap<String, String>,
+}
+
+/// Compares each row with the record that was read: all fields, none lost, none twice. The rows come in pieces, so that no
+/// answer is larger than need be.
+fn check(server: &Server, mixed: &Mixed, records: u64) {
+    let mut seen = vec![0u8; records as usize];
+    let mut wrong = Vec::new();
+    let step = 20_000;
+    for from in (0..records).step_by(step) {
+        let (start, end) = (mixed.record(from).nanos, mixed.record((from + step as u64).min(records)).nanos);
+        let sql = format!(
+            "SELECT toUnixTimestamp64Nano(Timestamp) AS nanos, Body, SeverityText, SeverityNumber, TraceId, SpanId, ServiceName, LogAttributes, \
+             ResourceAttributes FROM default.otel_logs WHERE nanos >= {start} AND nanos < {end} FORMAT JSONEachRow \
+             SETTINGS output_format_json_quote_64bit_integers = 0"
+        );
+        for line in query(server, &sql).lines() {
+            let row: Row = serde_json::from_str(line).unwrap();
+            let Some(seq) = mixed.seq(row.nanos).filter(|seq| *seq < records) else {
+                wrong.push(format!("no record has the time {}", row.nanos));
+                continue;
+            };
+            seen[seq as usize] = seen[seq as usize].saturating_add(1);
+            wrong.extend(differences(mixed, seq, &row));
+        }
+    }
+    let lost = seen.iter().filter(|count| **count == 0).count();
+    let twice = seen.iter().filter(|count| **count > 1).count();
+    let first = |wanted: fn(&u8) -> bool| seen.iter().position(wanted);
+    assert!(
+        lost == 0 && twice == 0 && wrong.is_empty(),
+        "{lost} lost (first {:?}), {twice} twice (first {:?}), {} differ: {:#?}",
+        first(|count| *count == 0),
+        first(|count| *count > 1),
+        wrong.len(),
+        &wrong[..wrong.len().min(5)]
+    );
+    assert_eq!(query(server, "SELECT count() FROM default.otel_logs").trim(), records.to_string());
+}
+
+/// What of the row is not as the record has it.
+fn differences(mixed: &Mixed, seq: u64, row: &Row) -> Vec<String> {
+    let mut expected: BTreeMap<String, String> = BTreeMap::new();
+    let (mut body, mut level, mut trace, mut span) = Default::default();
+    for (name, json) in mixed.record(seq).fields() {
+        // Texts as they are, all else as it was written.
+        let plain = serde_json::from_str::<String>(&json).unwrap_or(json);
+        match name.as_str() {
+            "message" => body = plain,
+            "level" => level = plain,
+            "trace_id" => trace = plain,
+            "span_id" => span = plain,
+            _ => drop(expected.insert(name, plain)),
+        }
+    }
+    let number = match level.to_lowercase().as_str() {
+        "" => 0,
+        "debug" => 5,
+        "info" => 9,
+        "warn" => 13,
+        "error" => 17,
+        _ => 21,
+    };
+    let mut out = Vec::new();
+    let mut differ = |what: &str, is: &dyn std::fmt::Debug, was: &dyn std::fmt::Debug| {
+        let (is, was) = (format!("{is:?}"), format!("{was:?}"));
+        if is != was {
+            let short = |text: String| text.chars().take(300).collect::<String>();
+            out.push(format!("record {seq}, {what}: is {} and was {}", short(is), short(was)));
+        }
+    };
+    differ("Body", &row.body, &body);
+    differ("SeverityText", &row.severity_text, &level);
+    differ("SeverityNumber", &row.severity_number, &number);
+    differ("TraceId", &row.trace_id, &trace);
+    differ("SpanId", &row.span_id, &span);
+    differ("ServiceName", &row.service_name, &"web-7c9d6f5b8c");
+    let mut attributes = row.log_attributes.clone();
+    let stream = if seq.is_multiple_of(7) { "stderr" } else { "stdout" };
+    differ("log.iostream", &attributes.remove("log.iostream"), &Some(stream));
+    let file = attributes.remove("log.file.path").unwrap_or_default();
+    differ("log.file.path", &file.ends_with("/app/0.log"), &true);
+    differ("LogAttributes", &attributes, &expected);
+    differ("k8s.pod.name", &row.resource_attributes.get("k8s.pod.name"), &Some(mixed.pod(seq)));
+    differ("k8s.namespace.name", &row.resource_attributes.get("k8s.namespace.name"), &Some("shop"));
+    out
+}
+
+#[test]
+fn mixed_records_arrive_whole() {
+    let server = start();
+    let mixed = Mixed::new(1, 4, BEGIN);
+    let site = Site::new(config(server.url(), "")).unwrap();
+    mixed.write(&site.path("pods"), 0, RECORDS).unwrap();
+    let valid = Agent::run(site.root(), &["validate", "-c", "pipeline.toml"]).unwrap().expect_success().unwrap();
+    let said = String::from_utf8_lossy(&valid.stdout).into_owned();
+    assert!(said.contains("sink `store`: ClickHouse 26 has default.otel_logs"), "{said}");
+    let ended = site.once().unwrap();
+    eprintln!("{}", ended.stderr);
+    check(&server, &mixed, RECORDS);
+    // Typed columns, as any client would ask for them.
+    let errors = query(&server, "SELECT count() FROM default.otel_logs WHERE SeverityNumber >= 17 AND ServiceName != ''");
+    assert!(errors.trim().parse::<u64>().unwrap() > 10_000, "{errors}");
+}
+
+#[test]
+fn nothing_is_lost_and_nothing_there_twice_through_faults_and_kills() {
+    let seed = chance::seed();
+    eprintln!("seed {seed}: repeat with SKIDDER_SEED={seed}");
+    let mut chance = Chance::new(seed);
+    let mut server = start();
+    let front = Front::start(server.url()).unwrap();
+    let faults = Faults {
+        by_chance: vec![
+            (40, Fault::TooMany { retry_after_s: None }),
+            (40, Fault::Unavailable),
+            (40, Fault::CloseBefore),
+            (60, Fault::CloseAfter),
+            (40, Fault::HalfRead),
+            (60, Fault::TruncatedAnswer),
+        ],
+        seed,
+        ..Faults::default()
+    };
+    let mixed = Mixed::new(seed, 4, BEGIN);
+    let more = "batch = { max_bytes = \"512KiB\", timeout_secs = 0.2 }\nrequest = { retry_initial_backoff_ms = 20, retry_max_duration_secs = 1 }\n";
+    let site = Site::new(config(&front.url(), more)).unwrap();
+    front.set_faults(faults);
+    let slice = RECORDS / KILLS;
+    for kill in 0..KILLS {
+        let agent = site.start().unwrap();
+        mixed.write(&site.path("pods"), kill * slice, (kill + 1) * slice).unwrap();
+        std::thread::sleep(Duration::from_millis(100 + chance.below(1500)));
+        if kill % SERVER_KILLS_OF == 2 {
+            server.kill().unwrap();
+            std::thread::sleep(Duration::from_millis(chance.below(500)));
+            agent.kill().unwrap();
+            server.restart().unwrap();
+        } else {
+            agent.kill().unwrap();
+        }
+    }
+    site.once().unwrap();
+    let seen = front.seen();
+    assert!(seen.ambiguous > 5, "{seen:?}");
+    eprintln!("{seen:?}");
+    check(&server, &mixed, RECORDS);
+}
+
+/// A site whose source is one file of JSON lines, and whose sink has these lines too.
+fn file_site(server: &Server, more: &str) -> Site {
+    let url = server.url();
+    Site::new(format!(
+        r#"data_dir = "state"
+[sources.app]
+type = "file"
+include = ["app.log"]
+[transforms.parse]
+type = "json"
+inputs = ["app"]
+[sinks.store]
+type = "clickhouse"
+inputs = ["parse"]
+endpoints = ["{url}"]
+request = {{ retry_initial_backoff_ms = 20, retry_max_duration_secs = 1 }}
+{more}
+"#
+    ))
+    .unwrap()
+}
+
+/// `run --once` that cannot deliver within some seconds; what it said.
+fn fails(site: &Site) -> String {
+    let ended = site.once_with(&["--timeout", "4"]).unwrap();
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    ended.stderr
+}
+
+fn letters(site: &Site) -> Vec<serde_json::Value> {
+    let shown = Agent::run(site.root(), &["dlq", "show", "--json", "-c", "pipeline.toml"]).unwrap().expect_success().unwrap();
+    String::from_utf8_lossy(&shown.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn each_error_has_its_outcome() {
+    let server = Server::start(Kind::ClickHouse).unwrap();
+    a_table_that_is_missing_pauses(&server);
+    one_record_that_breaks_a_rule_goes_alone(&server);
+    too_many_parts_are_waited_for(&server);
+    many_partitions_are_halved(&server);
+    columns_that_change_under_frozen_frames(&server);
+    values_that_do_not_fit_are_kept_in_the_rest(&server);
+}
+
+fn a_table_that_is_missing_pauses(server: &Server) {
+    let site = file_site(server, "table = \"missing\"");
+    site.append("app.log", "{\"message\":\"one\"}\n").unwrap();
+    let look = Agent::run(site.root(), &["validate", "-c", "pipeline.toml"]).unwrap();
+    assert_eq!(look.code(), Some(1), "{look}");
+    assert!(format!("{}{look}", String::from_utf8_lossy(&look.stdout)).contains("default.missing does not exist"), "{look}");
+    Agent::run(site.root(), &["validate", "--offline", "-c", "pipeline.toml"]).unwrap().expect_success().unwrap();
+    let said = fails(&site);
+    assert!(said.contains("paused") && said.contains("code 60 (UNKNOWN_TABLE)"), "{said}");
+    query(
+        server,
+        "CREATE TABLE missing (message String) ENGINE = MergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 1000",
+    );
+    site.once().unwrap();
+    assert_eq!(query(server, "SELECT message FROM missing").trim(), "one");
+    assert!(letters(&site).is_empty());
+}
+
+fn one_record_that_breaks_a_rule_goes_alone(server: &Server) {
+    query(
+        server,
+        "CREATE TABLE ruled (n UInt32, message String, CONSTRAINT c CHECK message != 'bad') ENGINE = MergeTree ORDER BY n \
+         SETTINGS non_replicated_deduplication_window = 1000",
+    );
+    let site = file_site(server, "table = \"ruled\"");
+    let text: String = (0..1000)
+        .map(|n| format!("{{\"n\":{n},\"message\":\"{}\"}}\n", if [3, 500, 501, 999].contains(&n) { "bad" } else { "ok" }))
+        .collect();
+    site.append("app.log", text).unwrap();
+    let ended = site.once_with(&[]).unwrap();
+    assert_eq!(ended.code(), Some(1), "{ended}");
+    assert_eq!(query(server, "SELECT count(), sum(n) FROM ruled").trim(), format!("996\t{}", 499_500 - 3 - 500 - 501 - 999));
+    let letters = letters(&site);
+    let mut rejected: Vec<u64> = letters.iter().filter_map(|letter| letter["record"]["n"].as_u64()).collect();
+    rejected.sort_unstable();
+    assert_eq!(rejected, [3, 500, 501, 999], "{letters:#?}");
+    assert!(letters[0]["reason"].as_str().unwrap().contains("Constraint"), "{}", letters[0]);
+}
+
+fn too_many_parts_are_waited_for(server: &Server) {
+    query(
+        server,
+        "CREATE TABLE parted (message String) ENGINE = MergeTree ORDER BY tuple() \
+         SETTINGS non_replicated_deduplication_window = 1000, parts_to_throw_insert = 1, parts_to_delay_insert = 1, max_delay_to_insert = 1",
+    );
+    query(server, "SYSTEM STOP MERGES parted");
+    for text in ["a", "b", "c"] {
+        let _ = post(server.url(), "/", &format!("INSERT INTO parted VALUES ('{text}')"));
+    }
+    let site = file_site(server, "table = \"parted\"");
+    site.append("app.log", "{\"message\":\"late\"}\n").unwrap();
+    fails(&site);
+    assert!(letters(&site).is_empty());
+    query(server, "ALTER TABLE parted MODIFY SETTING parts_to_throw_insert = 3000, parts_to_delay_insert = 3000");
+    site.once().unwrap();
+    assert_eq!(query(server, "SELECT count() FROM parted WHERE message = 'late'").trim(), "1");
+}
+
+fn many_partitions_are_halved(server: &Server) {
+    query(
+        server,
+        "CREATE TABLE daily (timestamp DateTime64(3), message String) ENGINE = MergeTree PARTITION BY toDate(timestamp) ORDER BY timestamp \
+         SETTINGS non_replicated_deduplication_window = 1000",
+    );
+    let site = file_site(server, "table = \"daily\"\ntime_field = \"at\"");
+    let text: String = (0..300).map(|n| format!("{{\"at\":{},\"message\":\"{n}\"}}\n", 1_700_000_000 + n * 86_400)).collect();
+    site.append("app.log", text).unwrap();
+    site.once().unwrap();
+    assert_eq!(query(server, "SELECT count(), uniqExact(toDate(timestamp)) FROM daily").trim(), "300\t300");
+}
+
+fn columns_that_change_under_frozen_frames(server: &Server) {
+    query(
+        server,
+        "CREATE TABLE changing (n UInt32, gone String, level String, attributes Map(LowCardinality(String), String)) ENGINE = MergeTree \
+         ORDER BY n SETTINGS non_replicated_deduplication_window = 1000",
+    );
+    let front = Front::start(server.url()).unwrap();
+    let site = file_site(server, "table = \"changing\"");
+    let config = String::from_utf8(site.read("pipeline.toml")).unwrap().replace(server.url(), &front.url());
+    std::fs::write(site.path("pipeline.toml"), config).unwrap();
+    // The first run learns the columns and keeps them; in the second nothing gets through, so frames of rows wait.
+    site.append("app.log", "{\"n\":0,\"gone\":\"g0\",\"level\":\"info\",\"x\":[1]}\n").unwrap();
+    site.once().unwrap();
+    front.set_faults(Faults { by_chance: vec![(1000, Fault::Unavailable)], ..Faults::default() });
+    site.append("app.log", "{\"n\":1,\"gone\":\"g1\",\"level\":\"warn\",\"x\":{\"y\":1}}\n{\"n\":2,\"level\":null}\n").unwrap();
+    fails(&site);
+    query(server, "ALTER TABLE changing MODIFY COLUMN level LowCardinality(Nullable(String))");
+    query(server, "ALTER TABLE changing DROP COLUMN gone");
+    query(server, "ALTER TABLE changing MODIFY COLUMN attributes Map(String, String)");
+    query(server, "ALTER TABLE changing ADD COLUMN new UInt64 FIRST");
+    front.set_faults(Faults::default());
+    site.append("app.log", "{\"n\":3,\"gone\":\"g3\",\"level\":\"error\",\"new\":18446744073709551615}\n").unwrap();
+    site.once().unwrap();
+    // That run began with the columns that it knew; the next knows the new one.
+    site.append("app.log", "{\"n\":4,\"level\":\"error\",\"new\":18446744073709551615}\n").unwrap();
+    site.once().unwrap();
+    let rows = query(server, "SELECT n, new, level, attributes['gone'], attributes['x'], attributes['new'] FROM changing ORDER BY n");
+    let expected = [
+        "0\t0\tinfo\t\t[1]\t",
+        "1\t0\twarn\tg1\t{\"y\":1}\t",
+        "2\t0\t\t\t\t",
+        "3\t0\terror\tg3\t\t18446744073709551615",
+        "4\t18446744073709551615\terror\t\t\t",
+    ];
+    assert_eq!(rows.lines().collect::<Vec<_>>(), expected);
+    assert!(letters(&site).is_empty());
+}
+
+fn values_that_do_not_fit_are_kept_in_the_rest(server: &Server) {
+    query(
+        server,
+        "CREATE TABLE typed (timestamp DateTime64(6), n UInt8, maybe Nullable(Int16), ratio Float64, ok Bool, day Date, at DateTime, id UUID, \
+         ip IPv4, ip6 IPv6, kind Enum8('a' = 1, 'b' = 2), list Array(Int32), tags Map(String, UInt8), code FixedString(4), price Decimal(9, 2), \
+         attributes Map(String, String)) ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 1000",
+    );
+    // A Decimal makes all of it travel as JSON; without, as rows. The outcome is the same.
+    for decimal in [true, false] {
+        if !decimal {
+            query(server, "TRUNCATE TABLE typed");
+            query(server, "ALTER TABLE typed DROP COLUMN price");
+        }
+        let site = file_site(server, "table = \"typed\"");
+        let fits = r#"{"n":1,"maybe":-7,"ratio":0.5,"ok":true,"day":"2026-11-24","at":"2026-11-24T10:00:00Z","id":"61f0c404-5cb3-11e7-907b-a6006ad3dba0","ip":"10.0.0.1","ip6":"::1","kind":"b","list":[1,-2],"tags":{"x":3},"code":"ab"}"#;
+        let not = r#"{"n":300,"maybe":"x","ratio":1e400,"ok":"yes","day":"soon","at":1,"id":"no","ip":"::1","ip6":"x","kind":"c","list":[1,"x"],"tags":{"x":-3},"code":"abcde"}"#;
+        site.append("app.log", format!("{fits}\n{not}\n")).unwrap();
+        site.once().unwrap();
+        let row = |n: u8| {
+            let columns = "n, maybe, ratio, ok, day, at, id, ip, ip6, kind, list, tags, code";
+            query(server, &format!("SELECT {columns} FROM typed WHERE n = {n} FORMAT JSONCompactEachRow SETTINGS session_timezone = 'UTC'"))
+        };
+        assert_eq!(
+            row(1).trim(),
+            r#"[1, -7, 0.5, true, "2026-11-24", "2026-11-24 10:00:00", "61f0c404-5cb3-11e7-907b-a6006ad3dba0", "10.0.0.1", "::1", "b", [1,-2], {"x":3}, "ab\u0000\u0000"]"#,
+            "decimal: {decimal}"
+        );
+        let kept = query(server, "SELECT mapKeys(attributes) FROM typed WHERE n = 0 FORMAT JSONCompactEachRow");
+        for column in ["n", "maybe", "ratio", "ok", "day", "at", "id", "ip", "ip6", "kind", "list", "tags", "code"] {
+            assert!(kept.contains(&format!("\"{column}\"")), "{column} is not in {kept}");
+        }
+        assert_eq!(query(server, "SELECT attributes['ratio'], attributes['list'] FROM typed WHERE n = 0").trim(), "1e400\t[1,\"x\"]");
+    }
+}
+
+#[test]
+fn an_old_server_gets_what_it_understands() {
+    let server = Server::start(Kind::ClickHouse18).unwrap();
+    query(
+        &server,
+        "CREATE TABLE old (timestamp DateTime, n UInt32, message String, attributes String) ENGINE = MergeTree PARTITION BY toDate(timestamp) ORDER BY n",
+    );
+    let site = file_site(&server, "table = \"old\"\ncompression = \"gzip\"");
+    let text: String = (0..5000).map(|n| format!("{{\"n\":{n},\"message\":\"тест {n}\",\"x\":{{\"y\":{n}}}}}\n")).collect();
+    site.append("app.log", text).unwrap();
+    let ended = site.once().unwrap();
+    assert!(ended.stderr.contains("does not know insert_deduplication_token"), "{ended}");
+    assert_eq!(query(&server, "SELECT count(), sum(n), any(message LIKE 'тест %') FROM old").trim(), "5000\t12497500\t1");
+    assert_eq!(query(&server, "SELECT visitParamExtractRaw(attributes, 'x') FROM old WHERE n = 7").trim(), "{\"y\":7}");
+}
+
+#[test]
+fn the_example_does_what_its_readme_says() {
+    let server = start();
+    for round in ["first", "second"] {
+        let mut command = agent::command(workspace::root()).unwrap();
+        command.args(["run", "--once", "-c", "examples/clickhouse/pipeline.toml"]).env("CLICKHOUSE_URL", server.url());
+        let ended = Agent::spawn(command).unwrap().wait(agent::DEADLINE).unwrap().expect_success().unwrap();
+        let rows = query(&server, "SELECT count(), countIf(Body LIKE '%@example.com%'), uniqExact(ServiceName) FROM otel_logs");
+        // Without a state each run is another sink to the table: its frames have other tokens.
+        let expected = if round == "first" { "48\t0\t2" } else { "96\t0\t2" };
+        assert_eq!(rows.trim(), expected, "{round}: {ended}");
+    }
+}
