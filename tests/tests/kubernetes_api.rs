@@ -213,9 +213,10 @@ fn without_a_server_known_pods_stay_known_and_unknown_ones_go_out_as_partial() {
     api.put((0..3).map(pod)).unwrap();
     let mut node = Node::new(&api, "metadata_wait_secs = 1");
     node.start();
+    // Agents come to the server spread over two seconds, which is longer than this one waits.
+    node.knows("\"u1\"");
     node.say("shop", "p1", "u1", "main", "known");
     assert_eq!(node.record("known")["env"], "prod");
-    node.knows("\"u1\"");
     api.stop_server().unwrap();
     drop(node.agent.take());
     node.say("shop", "p2", "u2", "main", "after the restart");

@@ -143,7 +143,10 @@ impl Tailer {
             Turn::Idle(next) => {
                 (stream.active, stream.deficit) = (false, 0);
                 stream.rest();
+                let watched = stream.watched;
                 self.keep_watched(&mut stream, now);
+                // `next` may be when one that is watched would be asked.
+                let next = if watched && !stream.watched { next.min(now.after(MIN_POLL)) } else { next };
                 self.schedule(&mut stream, index, next);
             }
             Turn::Finished => stream.active = false,
