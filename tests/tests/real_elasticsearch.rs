@@ -20,7 +20,8 @@ use skidder_tests::store::{Fault, Faults};
 /// 2026-11-24T23:59:00Z: the records go to two days.
 const BEGIN: i64 = 1_795_564_740_000_000_000;
 
-/// How much of it a server gets. All of it goes to one: they differ little, and a start alone takes ten seconds.
+/// How much of it a server gets: most goes to one. Bounded by the records among them that fit no dynamic mapping (lists of numbers and
+/// objects), each of which costs the store a mapping that it refuses.
 struct Amounts {
     /// Mixed records that are compared with what was read.
     records: u64,
@@ -30,8 +31,8 @@ struct Amounts {
     kills: u64,
 }
 
-const ALL: Amounts = Amounts { records: 200_000, faulty: 60_000, kills: 8 };
-const FEWER: Amounts = Amounts { records: 30_000, faulty: 12_000, kills: 4 };
+const ALL: Amounts = Amounts { records: 40_000, faulty: 24_000, kills: 8 };
+const FEWER: Amounts = Amounts { records: 8_000, faulty: 12_000, kills: 4 };
 
 /// The answer to a request that must succeed.
 fn ask(server: &Server, method: &str, target: &str, body: &Value) -> Value {
@@ -227,7 +228,7 @@ fn whole(kind: Kind, server: &Server, records: u64) {
     let expected = (from..to).filter(|seq| is(*seq, "\"Fatal\"")).count() as u64;
     let filter = json!([{ "term": { "level": "Fatal" } }, { "term": { "ok": true } }, { "range": { "seq": { "gte": from, "lt": to } } }]);
     let count = ask(server, "POST", "/logs-shop-default/_count", &json!({ "query": { "bool": { "filter": filter } } }));
-    assert!(expected > 50 && count["count"].as_u64() == Some(expected), "{expected} and {count}");
+    assert!(expected > 20 && count["count"].as_u64() == Some(expected), "{expected} and {count}");
     let thai = json!({ "query": { "match_phrase": { "message": "bay VN" } } });
     assert!(ask(server, "POST", "/logs-shop-default/_count", &thai)["count"].as_u64() > Some(50), "a query for words");
 }

@@ -103,14 +103,17 @@ fn size(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn of(labels: &[(&str, &str)], annotations: &[(&str, &str)], container: &str) -> Marks {
-        let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    /// Labels or annotations.
+    type Pairs = &'static [(&'static str, &'static str)];
+
+    fn of(labels: Pairs, annotations: Pairs, container: &str) -> Marks {
+        let map = |pairs: Pairs| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         marks(&map(labels), &map(annotations), container)
     }
 
     #[test]
     fn exclusions_of_all_kinds() {
-        let excluded: [(&[(&str, &str)], &[(&str, &str)]); 10] = [
+        let excluded: [(Pairs, Pairs); 10] = [
             (&[("skidder.io/exclude", "true")], &[]),
             (&[], &[("skidder.io/exclude", "true")]),
             (&[], &[("skidder.io/exclude.app", "true")]),
@@ -125,7 +128,7 @@ mod tests {
         for (labels, annotations) in excluded {
             assert!(of(labels, annotations, "app").exclude, "{labels:?} {annotations:?}");
         }
-        let read: [(&[(&str, &str)], &[(&str, &str)]); 8] = [
+        let read: [(Pairs, Pairs); 8] = [
             (&[], &[]),
             (&[("skidder.io/exclude", "false"), ("vector.dev/exclude", "true")], &[]),
             (&[], &[("skidder.io/exclude.web", "true")]),

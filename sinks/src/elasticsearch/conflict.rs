@@ -1,7 +1,5 @@
 //! `on_conflict = "stringify"`: a field that does not fit the mapping is moved aside, as text, and the record goes in without it.
 
-use std::borrow::Cow;
-
 use skidder_pipeline::json;
 use skidder_pipeline::value::{Kind, Value};
 
@@ -73,7 +71,7 @@ pub fn move_aside(document: &[u8], path: &str) -> Option<Vec<u8>> {
 
 /// An object without the field at `path`, and what was there.
 fn without<'a>(object: Value<'a>, path: &[u8]) -> Option<(Vec<u8>, Value<'a>)> {
-    let mut rest: Vec<(&[u8], Cow<'a, [u8]>, Kind)> = Vec::new();
+    let mut out = vec![b'{'];
     let mut taken = None;
     json::members(object, |key, value| {
         let name = json::unescape(key);
@@ -86,16 +84,12 @@ fn without<'a>(object: Value<'a>, path: &[u8]) -> Option<(Vec<u8>, Value<'a>)> {
         match inner {
             Some((raw, what)) => {
                 taken = Some(what);
-                rest.push((key, Cow::Owned(raw), Kind::Object));
+                write_member(key, Value { kind: Kind::Object, raw: &raw }, out.len() > 1, &mut out);
             }
-            None => rest.push((key, Cow::Borrowed(value.raw), value.kind)),
+            None => write_member(key, value, out.len() > 1, &mut out),
         }
     });
     let taken = taken?;
-    let mut out = vec![b'{'];
-    for (key, raw, kind) in &rest {
-        write_member(key, Value { kind: *kind, raw }, out.len() > 1, &mut out);
-    }
     out.push(b'}');
     Some((out, taken))
 }

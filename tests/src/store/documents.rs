@@ -22,7 +22,7 @@ pub(super) enum Known {
 /// The documents, by index and id.
 pub(super) enum Documents {
     Kept(BTreeMap<(String, String), Bytes>),
-    Spooled(Spool),
+    Spooled(Box<Spool>),
 }
 
 /// Documents in a file, as gzip; of each a hash of its key and one of its text are known.
@@ -41,7 +41,7 @@ impl Documents {
     /// None yet, to be kept in a file that nobody else sees.
     pub(super) fn spooled() -> io::Result<Documents> {
         let out = GzEncoder::new(BufWriter::new(tempfile::tempfile()?), Compression::fast());
-        Ok(Documents::Spooled(Spool { sums: HashMap::new(), out }))
+        Ok(Documents::Spooled(Box::new(Spool { sums: HashMap::new(), out })))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -64,7 +64,8 @@ impl Documents {
     pub(super) fn insert(&mut self, key: (String, String), text: &[u8]) -> io::Result<()> {
         match self {
             Documents::Kept(documents) => drop(documents.insert(key, Bytes::copy_from_slice(text))),
-            Documents::Spooled(Spool { sums, out }) => {
+            Documents::Spooled(spool) => {
+                let Spool { sums, out } = &mut **spool;
                 sums.insert(key_sum(&key), sum(0, text));
                 out.write_all(text)?;
                 out.write_all(b"\n")?;
@@ -84,7 +85,8 @@ impl Documents {
     pub(super) fn each(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         match self {
             Documents::Kept(documents) => documents.values().for_each(|text| each(text)),
-            Documents::Spooled(Spool { out, .. }) => {
+            Documents::Spooled(spool) => {
+                let out = &mut spool.out;
                 out.try_finish()?;
                 out.get_mut().flush()?;
                 let mut file = out.get_ref().get_ref().try_clone()?;

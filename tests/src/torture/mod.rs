@@ -300,7 +300,8 @@ fn live_once(site: &Site, options: &Options, round: u32, figures: &mut Figures) 
         agent.kill()?
     };
     figures.traps += u32::from(trapped && ended.was_killed());
-    if (!still_there && !(trapped && ended.was_killed())) || ended.crashed() {
+    let expected = still_there || trapped && ended.was_killed();
+    if !expected || ended.crashed() {
         return Err(format!("round {round}: it ended by itself: {ended}"));
     }
     if options.profile == Profile::Damage && chance.below(2) == 0 {

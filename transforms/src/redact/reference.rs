@@ -124,7 +124,7 @@ pub(super) fn read(text: Text<'_>, wanted: &Wanted, mut found: impl FnMut(Detect
     every(&KEY_END, bytes, |at| {
         let space = bytes[at + 1] == b' ';
         let at = if space && matches!(text.get(at + 2), Some(b'=' | b':')) { at + 1 } else { at };
-        if let Some(value) = keys::value(&text, at, &keys::Done { value: 0, cookie: 0 }) {
+        if let Some(value) = keys::value(&text, at, &keys::Done::default()) {
             keys::judge(&text, &value, &mut found);
         }
     });

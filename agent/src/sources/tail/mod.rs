@@ -52,6 +52,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// How many turns without a result are taken before the worker is asked whether it has something else to do.
 const MAX_TURNS: usize = 256;
 
+/// A file as the system knows it: device and inode.
+type Inode = (u64, u64);
+
 /// A source that tails what its discovery finds.
 pub(crate) struct Tailer {
     env: Env,
@@ -61,10 +64,10 @@ pub(crate) struct Tailer {
     free: Vec<usize>,
     units: HashMap<Arc<Path>, usize>,
     /// Open files.
-    inodes: HashSet<(u64, u64)>,
-    closed: HashMap<(u64, u64), Memory>,
+    inodes: HashSet<Inode>,
+    closed: HashMap<Inode, Memory>,
     /// Generations of containers that were closed and have a name: their inodes and keys, by unit.
-    past: HashMap<Arc<Path>, Vec<((u64, u64), FileKey)>>,
+    past: HashMap<Arc<Path>, Vec<(Inode, FileKey)>>,
     active: VecDeque<usize>,
     timers: BinaryHeap<Reverse<(Nanos, usize)>>,
     watch: Watch,

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use skidder_pipeline::edge::Nanos;
 use skidder_pipeline::position::FileKey;
 
-use super::Tailer;
 use super::generation::Memory;
 use super::stream::Stream;
+use super::{Inode, Tailer};
 
 /// Looks are bundled: a node with 10,000 idle logs wakes twenty times a second, not thousands.
 const TICK_NANOS: u64 = 50_000_000;
@@ -90,7 +90,7 @@ impl Tailer {
     }
 
     /// Remembers a generation that has been read and still has a name.
-    pub(super) fn retire(&mut self, unit: &Arc<Path>, (inode, key): ((u64, u64), FileKey), memory: Memory) {
+    pub(super) fn retire(&mut self, unit: &Arc<Path>, (inode, key): (Inode, FileKey), memory: Memory) {
         // A container's directory holds all that its run wrote. Another file may be anywhere by now.
         if self.env.registry.is_none() {
             self.past.entry(unit.clone()).or_default().push((inode, key));
@@ -100,7 +100,7 @@ impl Tailer {
 
     /// Forgets those past generations of a unit whose files are gone, so that positions do not grow for ever; not those that
     /// are there in another form, nor the keys in `open`.
-    pub(super) fn forget_past(&mut self, unit: &Arc<Path>, is_gone: impl Fn((u64, u64)) -> bool, open: &[FileKey]) {
+    pub(super) fn forget_past(&mut self, unit: &Arc<Path>, is_gone: impl Fn(Inode) -> bool, open: &[FileKey]) {
         let Some(past) = self.past.get_mut(unit) else { return };
         let gone: Vec<_> = past.extract_if(.., |(inode, _)| is_gone(*inode)).collect();
         let there: Vec<FileKey> = past.iter().map(|(_, key)| *key).collect();
