@@ -10,12 +10,25 @@ const MAX_SPACES: usize = 3;
 /// Up to where values were read, so that what is long is not read again for each word in it that could be a key.
 #[derive(Default)]
 pub(super) struct Done {
-    /// The end of the last value without quotes that was taken out.
-    pub(super) value: usize,
+    /// Where the last value without quotes was read: one that starts in there has the same end.
+    pub(super) run: (usize, usize),
     /// Up to where the last list of cookies was read: there is no list in a list.
     pub(super) cookie: usize,
     /// The end of the line that it stands in.
     pub(super) cookie_line: usize,
+}
+
+impl Done {
+    /// `value` was read up to `read`.
+    pub(super) fn passed(&mut self, value: &KeyValue, read: usize) {
+        self.run = value.run;
+        if value.says.detector == Detector::Cookie {
+            self.cookie = read;
+            if !value.quoted {
+                self.cookie_line = value.end;
+            }
+        }
+    }
 }
 
 /// The value of a key within a text.
@@ -26,6 +39,8 @@ pub(super) struct KeyValue {
     pub(super) end: usize,
     /// Whether it stands in quotes, or its quotes were not closed.
     pub(super) quoted: bool,
+    /// What was read for it without quotes.
+    pub(super) run: (usize, usize),
 }
 
 /// What the key says whose last byte stands at `at`, or before a space there.
@@ -74,6 +89,11 @@ pub(super) fn value(text: &Text<'_>, at: usize, done: &Done) -> Option<KeyValue>
     if let Some(quote) = quote {
         let width = text.width(at);
         let start = at + 1;
+        // The end of a string of JSON within the text, and no start of a value: `"note":"the token=","next":…`.
+        let goes_on = matches!(text.get(start), None | Some(b',' | b'}' | b']' | b':'));
+        if quote == b'"' && width > 1 && goes_on {
+            return None;
+        }
         let closes = |at: usize| text.bytes[at] == quote && text.width(at) <= width;
         let end = memchr::memchr_iter(quote, &text.bytes[start..]).map(|found| start + found).find(|at| closes(*at));
         // A value whose end was cut off is one to the end of its line.
@@ -83,15 +103,16 @@ pub(super) fn value(text: &Text<'_>, at: usize, done: &Done) -> Option<KeyValue>
         let string =
             memchr::memchr_iter(b'"', &text.bytes[start..end]).map(|found| start + found).filter(|_| quote != b'"').find(ends_string);
         let end = string.unwrap_or(end);
-        return Some(KeyValue { says, start, end, quoted: true });
+        return Some(KeyValue { says, start, end, quoted: true, run: done.run });
     }
-    if at < done.value || (detector == Detector::Cookie && at < done.cookie) {
+    if detector == Detector::Cookie && at < done.cookie {
         return None;
     }
-    let mut end = unquoted_end(text, at);
+    let run = if done.run.0 <= at && at < done.run.1 && text.get(at) != Some(b'[') { done.run } else { unquoted(text, at) };
+    let mut end = run.1;
     if detector == Detector::Credentials && is_scheme(&text.bytes[at..end]) {
         at = spaces(end).max(end + usize::from(text.get(end) == Some(b'+')));
-        end = unquoted_end(text, at);
+        end = unquoted(text, at).1;
     }
     if detector == Detector::Cookie {
         // A list that was not read to its end may hold the next one.
@@ -102,15 +123,16 @@ pub(super) fn value(text: &Text<'_>, at: usize, done: &Done) -> Option<KeyValue>
     }
     // `password: must be set` is a sentence.
     let sentence = sign == b':' && at > spaced && key_quote.is_none() && text.bytes[at..end].iter().all(u8::is_ascii_lowercase);
-    (!sentence || detector == Detector::Cookie).then_some(KeyValue { says, start: at, end, quoted: false })
+    (!sentence || detector == Detector::Cookie).then_some(KeyValue { says, start: at, end, quoted: false, run })
 }
 
-/// The end of a value without quotes; a tag in it is passed as a whole.
-fn unquoted_end(text: &Text<'_>, start: usize) -> usize {
+/// Where a value without quotes ends, and from where on any other would end there, too: a tag at its start is passed as a whole.
+fn unquoted(text: &Text<'_>, start: usize) -> (usize, usize) {
     let after_tag = start + tag_end(text.bytes.get(start..).unwrap_or_default()).unwrap_or(0);
-    text.run(after_tag, |byte| {
+    let end = text.run(after_tag, |byte| {
         !byte.is_ascii_whitespace() && !matches!(byte, b',' | b';' | b'&' | b')' | b']' | b'}' | b'"' | b'\'' | b'<' | b'>' | b'|')
-    })
+    });
+    (after_tag, end)
 }
 
 /// Where the words with capitals, or in other scripts, end that follow the one at `start..end`: `Name: John Smith, 30`.
@@ -136,7 +158,7 @@ fn is_scheme(word: &[u8]) -> bool {
 
 /// Calls `found` with what is to be taken out of the value of a key. Gives where the reading of the value ended.
 pub(super) fn judge(text: &Text<'_>, value: &KeyValue, mut found: impl FnMut(Detector, usize, usize)) -> usize {
-    let KeyValue { says, mut start, mut end, quoted } = *value;
+    let KeyValue { says, mut start, mut end, quoted, .. } = *value;
     let detector = says.detector;
     while start < end && text.bytes[start].is_ascii_whitespace() {
         start += 1;

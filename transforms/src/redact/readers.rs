@@ -283,21 +283,13 @@ impl<F: FnMut(Detector, usize, usize)> Readers<'_, F> {
             return;
         }
         let Some(value) = keys::value(&self.text, at, &self.done.keys) else { return };
-        let (wanted, found, done) = (self.wanted, &mut self.found, &mut self.done);
+        let (wanted, found) = (self.wanted, &mut self.found);
         let read = keys::judge(&self.text, &value, |detector, start, end| {
-            if !value.quoted {
-                done.keys.value = done.keys.value.max(end);
-            }
             if wanted.has(detector) {
                 found(detector, start, end);
             }
         });
-        if value.says.detector == Detector::Cookie {
-            done.keys.cookie = read;
-            if !value.quoted {
-                done.keys.cookie_line = value.end;
-            }
-        }
+        self.done.keys.passed(&value, read);
     }
 }
 
