@@ -240,7 +240,8 @@ pub(super) fn url_password(text: &Text<'_>, at: usize, last: (usize, usize)) -> 
     (scheme && !password.is_empty() && !is_tag(password) && password.iter().any(|byte| *byte != b'*')).then_some((colon + 1, at))
 }
 
-/// A private key whose `BEG` stands at `at`: from its first dash to its last, or to the end of the text.
+/// A private key whose `BEG` stands at `at`: from its first dash to its last, or to the quote that ends what it stands in, or to
+/// the end of the text. No key has a quote in it.
 pub(super) fn private_key(text: &Text<'_>, at: usize) -> Option<(usize, usize)> {
     const MAX_KIND_BYTES: usize = 40;
     let start = at.checked_sub(5).filter(|start| text.bytes[*start..].starts_with(b"-----BEGIN "))?;
@@ -251,12 +252,12 @@ pub(super) fn private_key(text: &Text<'_>, at: usize) -> Option<(usize, usize)> 
     if !private || kind.len() > MAX_KIND_BYTES + 17 || !text.bytes[end..].starts_with(b"-----") {
         return None;
     }
-    let rest = &text.bytes[end..];
-    let last = memchr::memmem::find(rest, b"-----END ").map(|found| {
+    let quote = memchr::memchr(b'"', &text.bytes[end..]).map_or(text.bytes.len(), |found| end + found);
+    let last = memchr::memmem::find(&text.bytes[end..quote], b"-----END ").map(|found| {
         let label = text.run(end + found + 9, |byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b' ');
         text.run(label, |byte| byte == b'-').min(label + 5)
     });
-    Some((start, last.unwrap_or(text.bytes.len())))
+    Some((start, last.unwrap_or(quote)))
 }
 
 /// A hardware address with its fifth separator at `fifth`.

@@ -76,6 +76,10 @@ pub(super) fn in_cluster(
             }
         }
     }
+    // The scan stops at the ninth byte of a cluster: no number is shorter.
+    if at - start < MIN_DIGITS {
+        return at;
+    }
     // A group that is a part of a word belongs to no number: the digits of a hash, the fraction of `56.123456789Z`.
     let glued = |(start, end): &(usize, usize), before: bool| if before { text.word_before(*start) } else { text.word_at(*end) };
     let mut index = usize::from(groups.first().is_some_and(|first| glued(first, true)));

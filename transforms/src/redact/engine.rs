@@ -234,7 +234,7 @@ impl Engine {
             readers::read(text, &self.wanted, &mut self.groups, &mut found);
         }
         if let Some(says) = names::says(&key, false) {
-            let value = keys::KeyValue { says, start: 0, end: bytes.len(), quoted: true };
+            let value = keys::KeyValue { says, start: 0, end: bytes.len(), quoted: true, run: (0, 0) };
             keys::judge(&text, &value, &mut found);
         }
         for &rule in &self.patterns {

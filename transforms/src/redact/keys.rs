@@ -8,11 +8,27 @@ use super::text::{Text, is_tag, is_word, tag_end};
 const MAX_SPACES: usize = 3;
 
 /// Up to where values were read, so that what is long is not read again for each word in it that could be a key.
+#[derive(Default)]
 pub(super) struct Done {
-    /// The end of the last value without quotes that was taken out.
-    pub(super) value: usize,
-    /// The end of the last list of cookies.
+    /// Where the last value without quotes was read: one that starts in there has the same end.
+    pub(super) run: (usize, usize),
+    /// Up to where the last list of cookies was read: there is no list in a list.
     pub(super) cookie: usize,
+    /// The end of the line that it stands in.
+    pub(super) cookie_line: usize,
+}
+
+impl Done {
+    /// `value` was read up to `read`.
+    pub(super) fn passed(&mut self, value: &KeyValue, read: usize) {
+        self.run = value.run;
+        if value.says.detector == Detector::Cookie {
+            self.cookie = read;
+            if !value.quoted {
+                self.cookie_line = value.end;
+            }
+        }
+    }
 }
 
 /// The value of a key within a text.
@@ -23,6 +39,8 @@ pub(super) struct KeyValue {
     pub(super) end: usize,
     /// Whether it stands in quotes, or its quotes were not closed.
     pub(super) quoted: bool,
+    /// What was read for it without quotes.
+    pub(super) run: (usize, usize),
 }
 
 /// What the key says whose last byte stands at `at`, or before a space there.
@@ -71,37 +89,50 @@ pub(super) fn value(text: &Text<'_>, at: usize, done: &Done) -> Option<KeyValue>
     if let Some(quote) = quote {
         let width = text.width(at);
         let start = at + 1;
+        // The end of a string of JSON within the text, and no start of a value: `"note":"the token=","next":…`.
+        let goes_on = matches!(text.get(start), None | Some(b',' | b'}' | b']' | b':'));
+        if quote == b'"' && width > 1 && goes_on {
+            return None;
+        }
         let closes = |at: usize| text.bytes[at] == quote && text.width(at) <= width;
         let end = memchr::memchr_iter(quote, &text.bytes[start..]).map(|found| start + found).find(|at| closes(*at));
         // A value whose end was cut off is one to the end of its line.
         let end = end.unwrap_or_else(|| text.run(start, |byte| byte != b'\n'));
-        return Some(KeyValue { says, start, end, quoted: true });
+        // An apostrophe may be closed in another string of the JSON that this is, or not at all.
+        let ends_string = |at: &usize| text.get(at + 1).is_none_or(|byte| matches!(byte, b',' | b'}' | b']' | b':'));
+        let string =
+            memchr::memchr_iter(b'"', &text.bytes[start..end]).map(|found| start + found).filter(|_| quote != b'"').find(ends_string);
+        let end = string.unwrap_or(end);
+        return Some(KeyValue { says, start, end, quoted: true, run: done.run });
     }
-    if at < done.value || (detector == Detector::Cookie && at < done.cookie) {
+    if detector == Detector::Cookie && at < done.cookie {
         return None;
     }
-    let mut end = unquoted_end(text, at);
+    let run = if done.run.0 <= at && at < done.run.1 && text.get(at) != Some(b'[') { done.run } else { unquoted(text, at) };
+    let mut end = run.1;
     if detector == Detector::Credentials && is_scheme(&text.bytes[at..end]) {
         at = spaces(end).max(end + usize::from(text.get(end) == Some(b'+')));
-        end = unquoted_end(text, at);
+        end = unquoted(text, at).1;
     }
     if detector == Detector::Cookie {
-        end = text.run(at, |byte| !matches!(byte, b'\n' | b'"'));
+        // A list that was not read to its end may hold the next one.
+        end = if at < done.cookie_line { done.cookie_line } else { text.run(at, |byte| !matches!(byte, b'\n' | b'"')) };
     }
     if matches!(detector, Detector::Name | Detector::Address) {
         end = names_end(text, at, end);
     }
     // `password: must be set` is a sentence.
     let sentence = sign == b':' && at > spaced && key_quote.is_none() && text.bytes[at..end].iter().all(u8::is_ascii_lowercase);
-    (!sentence || detector == Detector::Cookie).then_some(KeyValue { says, start: at, end, quoted: false })
+    (!sentence || detector == Detector::Cookie).then_some(KeyValue { says, start: at, end, quoted: false, run })
 }
 
-/// The end of a value without quotes; a tag in it is passed as a whole.
-fn unquoted_end(text: &Text<'_>, start: usize) -> usize {
+/// Where a value without quotes ends, and from where on any other would end there, too: a tag at its start is passed as a whole.
+fn unquoted(text: &Text<'_>, start: usize) -> (usize, usize) {
     let after_tag = start + tag_end(text.bytes.get(start..).unwrap_or_default()).unwrap_or(0);
-    text.run(after_tag, |byte| {
+    let end = text.run(after_tag, |byte| {
         !byte.is_ascii_whitespace() && !matches!(byte, b',' | b';' | b'&' | b')' | b']' | b'}' | b'"' | b'\'' | b'<' | b'>' | b'|')
-    })
+    });
+    (after_tag, end)
 }
 
 /// Where the words with capitals, or in other scripts, end that follow the one at `start..end`: `Name: John Smith, 30`.
@@ -125,9 +156,9 @@ fn is_scheme(word: &[u8]) -> bool {
     [&b"bearer"[..], b"basic", b"negotiate", b"apikey", b"token", b"digest"].iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
 }
 
-/// Calls `found` with what is to be taken out of the value `start..end` of a key that `detector` belongs to.
-pub(super) fn judge(text: &Text<'_>, value: &KeyValue, mut found: impl FnMut(Detector, usize, usize)) {
-    let KeyValue { says, mut start, mut end, quoted } = *value;
+/// Calls `found` with what is to be taken out of the value of a key. Gives where the reading of the value ended.
+pub(super) fn judge(text: &Text<'_>, value: &KeyValue, mut found: impl FnMut(Detector, usize, usize)) -> usize {
+    let KeyValue { says, mut start, mut end, quoted, .. } = *value;
     let detector = says.detector;
     while start < end && text.bytes[start].is_ascii_whitespace() {
         start += 1;
@@ -152,6 +183,7 @@ pub(super) fn judge(text: &Text<'_>, value: &KeyValue, mut found: impl FnMut(Det
     if value.len() > MAX_JUDGED_BYTES && !quoted && !says.strict || !is_placeholder(value) && fits(says, value, quoted) {
         found(detector, start, end);
     }
+    end
 }
 
 /// Values that hide nothing, or stand for what was hidden.
@@ -241,8 +273,8 @@ fn is_path(value: &[u8]) -> bool {
         || [&b".pem"[..], b".key", b".crt", b".txt", b".json"].iter().any(|end| value.ends_with(end))
 }
 
-/// Each value of `a=b; c=d`, except attributes and short ones, which hold no secret.
-fn cookies(text: &Text<'_>, start: usize, end: usize, mut found: impl FnMut(Detector, usize, usize)) {
+/// Each value of `a=b; c=d`, except attributes and short ones, which hold no secret. Gives where the list ended.
+fn cookies(text: &Text<'_>, start: usize, end: usize, mut found: impl FnMut(Detector, usize, usize)) -> usize {
     const MIN_COOKIE_BYTES: usize = 6;
     const ATTRIBUTES: [&str; 8] = ["path", "domain", "expires", "max-age", "samesite", "secure", "httponly", "priority"];
     let mut at = start;
@@ -251,7 +283,7 @@ fn cookies(text: &Text<'_>, start: usize, end: usize, mut found: impl FnMut(Dete
         let name = at;
         at = text.run(at, |byte| byte.is_ascii_graphic() && !matches!(byte, b'=' | b';' | b'"')).min(end);
         if at >= end || text.bytes[at] != b'=' {
-            return;
+            return at;
         }
         let attribute = ATTRIBUTES.iter().any(|attribute| text.bytes[name..at].eq_ignore_ascii_case(attribute.as_bytes()));
         let value = at + 1;
@@ -265,9 +297,10 @@ fn cookies(text: &Text<'_>, start: usize, end: usize, mut found: impl FnMut(Dete
             found(Detector::Cookie, value, at);
         }
         if text.get(at) != Some(b';') {
-            return;
+            return at;
         }
     }
+    at
 }
 
 /// `password is Hunter2!`, `passphrase value 'x1!yzw'`: the value after the word at `at`, in a sentence.

@@ -183,10 +183,8 @@ const LAST_WORDS: &[(Detector, &[&str])] = &[
 
 /// Keys whose last word is this, which say something only of a value that could be nothing else: see [`Says::strict`].
 const STRICT_WORDS: &[(Detector, &[&str])] = &[
-    (
-        Name,
-        &["name", "user", "username", "customer", "employee", "patient", "passenger", "guest", "contact", "recipient", "sender", "holder"],
-    ),
+    // `name` is as often that of a place, an app or a metric.
+    (Name, &["user", "username", "customer", "employee", "patient", "passenger", "guest", "contact", "recipient", "sender", "holder"]),
     (Address, &["address", "addr"]),
     (Password, &["pass", "psw"]),
 ];
@@ -247,7 +245,7 @@ pub(super) const DETECTORS: &[Detector] = &[
 pub(super) struct Says {
     /// Whose value it is.
     pub(super) detector: Detector,
-    /// Whether the key is one of other things too (`name`, `address`), so that the value must look like a person's: two words with
+    /// Whether the key is one of other things too (`user`, `address`), so that the value must look like a person's: two words with
     /// capitals, a house number.
     pub(super) strict: bool,
 }

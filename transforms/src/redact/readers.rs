@@ -59,8 +59,7 @@ struct Done {
     cluster: usize,
     run: usize,
     ipv6: usize,
-    value: usize,
-    cookie: usize,
+    keys: keys::Done,
     mrz: usize,
     password: (usize, usize),
     private_key: usize,
@@ -283,20 +282,14 @@ impl<F: FnMut(Detector, usize, usize)> Readers<'_, F> {
             }
             return;
         }
-        let done = keys::Done { value: self.done.value, cookie: self.done.cookie };
-        let Some(value) = keys::value(&self.text, at, &done) else { return };
-        if value.says.detector == Detector::Cookie {
-            self.done.cookie = value.end;
-        }
-        let (wanted, found, done) = (self.wanted, &mut self.found, &mut self.done);
-        keys::judge(&self.text, &value, |detector, start, end| {
-            if !value.quoted {
-                done.value = done.value.max(end);
-            }
+        let Some(value) = keys::value(&self.text, at, &self.done.keys) else { return };
+        let (wanted, found) = (self.wanted, &mut self.found);
+        let read = keys::judge(&self.text, &value, |detector, start, end| {
             if wanted.has(detector) {
                 found(detector, start, end);
             }
         });
+        self.done.keys.passed(&value, read);
     }
 }
 

@@ -121,11 +121,14 @@ pub(super) fn read(text: Text<'_>, wanted: &Wanted, mut found: impl FnMut(Detect
         }
     });
     every(&PROSE, bytes, |at| keys::prose_password(&text, at).into_iter().for_each(|(start, end)| found(Detector::Password, start, end)));
+    // That there is no list of cookies in another belongs to what is found, not to how.
+    let mut done = keys::Done::default();
     every(&KEY_END, bytes, |at| {
         let space = bytes[at + 1] == b' ';
         let at = if space && matches!(text.get(at + 2), Some(b'=' | b':')) { at + 1 } else { at };
-        if let Some(value) = keys::value(&text, at, &keys::Done { value: 0, cookie: 0 }) {
-            keys::judge(&text, &value, &mut found);
+        if let Some(value) = keys::value(&text, at, &done) {
+            let read = keys::judge(&text, &value, &mut found);
+            done.passed(&value, read);
         }
     });
 }
