@@ -58,7 +58,9 @@ fn the_image_is_small_and_has_one_program() {
         }
     }
     assert_eq!(programs, [PROGRAM], "what can be run");
-    assert!(bytes < MAX_BYTES, "{bytes} bytes");
+    // What is quickly built is larger by a fifth or more than the release build that users get.
+    let most = if profile() == "release" { MAX_BYTES } else { MAX_BYTES / 4 * 5 };
+    assert!(bytes < most, "{bytes} bytes");
     let archive = fs::metadata(&image.archive).unwrap().len();
     println!("image ({}): {:.1} MB, {:.1} MB as an archive", profile(), bytes as f64 / 1e6, archive as f64 / 1e6);
     let roots = fs::read_to_string(image.rootfs.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
