@@ -267,8 +267,11 @@ impl<F: FnMut(Detector, usize, usize)> Readers<'_, F> {
                 found(detector, start, end);
             }
         });
-        if (44..=45).contains(&(end - start)) {
-            self.mrz(start);
+        // Not by way of what was read before: fillers of the line above may be looked at after this.
+        if (44..=45).contains(&(end - start))
+            && let Ok((start, end)) = detect::mrz(&self.text, start)
+        {
+            self.emit(Detector::Mrz, start, end);
         }
     }
 
