@@ -1,6 +1,7 @@
 //! The long form of the torture test.
 
 use clap::{Args, ValueEnum};
+use skidder_tests::torture::target::Kind as Target;
 use skidder_tests::torture::{self, Profile};
 use skidder_tests::{agent, chance, workspace};
 
@@ -18,6 +19,9 @@ pub struct Options {
     /// What is done beside killing it.
     #[arg(long, value_enum, default_value_t = Kind::Kills)]
     profile: Kind,
+    /// Where the records go, separated by commas; all where nothing is given, and Elasticsearch alone beside damage and a small disk.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    targets: Vec<Target>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -41,9 +45,15 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         Kind::Damage => Profile::Damage,
         Kind::SmallDisk => Profile::SmallDisk,
     };
+    let targets = match (options.targets.is_empty(), options.profile) {
+        (false, _) => options.targets.clone(),
+        (true, Kind::Kills) => Target::ALL.to_vec(),
+        // The others cannot tell what is read anew from what they have.
+        (true, Kind::Damage | Kind::SmallDisk) => vec![Target::Elasticsearch],
+    };
     let seed = chance::seed();
     say(&format!("seed {seed}: repeat with SKIDDER_SEED={seed}"));
-    let figures = torture::run(torture::Options { seed, kills: options.kills, records: options.records, profile });
+    let figures = torture::run(torture::Options { seed, kills: options.kills, records: options.records, profile, targets });
     print(&figures.map_err(anyhow::Error::msg)?.to_string());
     Ok(())
 }
