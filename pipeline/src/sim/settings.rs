@@ -57,7 +57,7 @@ impl Settings {
                 linger: Duration::from_millis([10, 200, 1000][roll(3) as usize]),
                 max_open: 1 + roll(3) as usize,
             },
-            max_bytes: [6_000, 12_000, 1 << 20][roll(3) as usize],
+            max_bytes: [3_000, 6_000, 12_000, 1 << 20][roll(4) as usize],
             memory_bytes: [0, 1500, 1 << 20][roll(3) as usize],
             segment_bytes: 4000,
             chunk_records: 1 + roll(8) as usize,
