@@ -13,13 +13,11 @@
 //! nothing may be lost by that either. [`Profile::SmallDisk`] puts the state on a file system of a few MiB that fills.
 
 mod damage;
+mod disk;
+mod life;
 pub mod target;
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,18 +28,16 @@ use crate::agent::{self, Agent, DEADLINE};
 use crate::chance::Chance;
 use crate::generate::{Fleet, Log};
 use crate::ledger::Ledger;
-use crate::measure::peak_rss;
-use crate::site::{Site, files_below};
+use crate::site::Site;
+use disk::Mounted;
+pub use disk::NOT_MOUNTABLE;
+use life::live_once;
 use target::{Kind, Outages, Target};
 
 /// How many streams log.
 const PODS: usize = 16;
 /// How far the logs may be ahead of the slowest target, in records: something to ship at any time.
 const AHEAD: u64 = 60_000;
-/// The mean time between a start and its kill.
-const MEAN_LIFE: Duration = Duration::from_millis(1_500);
-/// The shortest: the agent has hardly opened its buffers by then.
-const MIN_LIFE: Duration = Duration::from_millis(20);
 /// How long the agent may take to bring out everything once nothing goes wrong any more.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 /// How long a fresh record may take at the end.
@@ -50,8 +46,6 @@ const FRESH_LIMIT: Duration = Duration::from_secs(5);
 const BUFFER_BYTES: u64 = 1 << 20;
 /// What it may take beyond that: a segment, of the least size that there is.
 const SEGMENT_BYTES: u64 = 1 << 20;
-/// The size of the small disk, in MiB, and what the buffers on it may take.
-const SMALL_DISK_MIB: u32 = 4;
 const SMALL_DISK_BUFFER_BYTES: u64 = 16 << 20;
 
 /// What is done to the agent beside killing it.
@@ -317,117 +311,6 @@ fn write(logs: &mut [Log<'_>], share: u64, targets: &[Box<dyn Target>], progress
     }
 }
 
-/// One life, ended by force or in order.
-fn live_once(site: &Site, options: &Options, round: u32, figures: &mut Figures) -> Result<(), String> {
-    let mut chance = Chance::of(options.seed, 53, u64::from(round));
-    let trap = chance.per_mille(150).then(|| Trap::new(&mut chance));
-    let mut variables: Vec<(&str, String)> = trap.iter().map(|trap| ("SKIDDER_FAILPOINT", trap.to_string())).collect();
-    if chance.per_mille(100) {
-        let hours = chance.below(5) as i64 - 2;
-        variables.push(("SKIDDER_CLOCK_OFFSET_SECS", (hours * 3600 + 17).to_string()));
-        figures.clock_jumps += 1;
-    }
-    let mut agent = site.start_with(&variables)?;
-    let life = exponential(&mut chance, MEAN_LIFE).max(MIN_LIFE);
-    sleep_while(&mut agent, life);
-    let way = chance.below(100);
-    if (5..10).contains(&way) && agent.is_running() {
-        figures.pauses += 1;
-        pause(&agent, Duration::from_millis(chance.below(5_000)))?;
-    }
-    let peak = agent.pid().and_then(|pid| peak_rss(pid).ok()).unwrap_or(0);
-    figures.peak_rss_bytes = figures.peak_rss_bytes.max(peak);
-    let still_there = agent.is_running();
-    let trapped = trap.is_some() && !still_there;
-    let ended = if way < 5 && still_there {
-        figures.stops += 1;
-        agent.signal(Signal::TERM).map_err(|error| error.to_string())?;
-        agent.wait(DEADLINE)?
-    } else {
-        figures.kills += 1;
-        agent.kill()?
-    };
-    figures.traps += u32::from(trapped && ended.was_killed());
-    figures.forks += ended.stderr.matches("reading goes on without this sink").count() as u64;
-    figures.peak_buffer_bytes = figures.peak_buffer_bytes.max(largest_buffer(&site.path("state")).map_err(|error| error.to_string())?);
-    let expected = still_there || trapped && ended.was_killed();
-    if !expected || ended.crashed() {
-        return Err(format!("round {round}: it ended by itself: {ended}"));
-    }
-    if options.profile == Profile::Damage && chance.below(2) == 0 {
-        let done = damage::damage(&site.path("state"), &mut chance).map_err(|error| error.to_string())?;
-        figures.damages += u32::from(done.is_some());
-    }
-    Ok(())
-}
-
-/// What the segments of the largest buffer below `state` take, in bytes.
-fn largest_buffer(state: &Path) -> io::Result<u64> {
-    let mut buffers: BTreeMap<PathBuf, u64> = BTreeMap::new();
-    for path in files_below(state)?.iter().filter(|path| path.extension().is_some_and(|end| end == "seg")) {
-        let directory = path.parent().unwrap_or(state).to_path_buf();
-        *buffers.entry(directory).or_default() += path.metadata()?.len();
-    }
-    Ok(buffers.into_values().max().unwrap_or(0))
-}
-
-/// Sleeps for `time`, or until the agent is gone.
-fn sleep_while(agent: &mut Agent, time: Duration) {
-    let begin = Instant::now();
-    while begin.elapsed() < time && agent.is_running() {
-        thread::sleep(Duration::from_millis(3).min(time));
-    }
-}
-
-/// A point in the program at which it dies (`pipeline/src/fail.rs`): builds without debug assertions pass over it.
-struct Trap {
-    point: &'static str,
-    count: u64,
-}
-
-impl Trap {
-    /// The points, each with how often a life comes to it at the most that is worth waiting for.
-    const POINTS: [(&str, u64); 12] = [
-        ("appended", 40),
-        ("synced", 4),
-        ("answered", 40),
-        ("buried", 1),
-        ("cut", 2),
-        ("cut-journaled", 2),
-        ("before-settling", 40),
-        ("settled", 40),
-        ("before-removal", 2),
-        ("log-written", 1),
-        ("log-renamed", 1),
-        ("recovered", 2),
-    ];
-
-    fn new(chance: &mut Chance) -> Trap {
-        let (point, most) = *chance.pick(&Trap::POINTS);
-        Trap { point, count: 1 + chance.below(most) }
-    }
-}
-
-impl fmt::Display for Trap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.point, self.count)
-    }
-}
-
-fn pause(agent: &Agent, time: Duration) -> Result<(), String> {
-    agent.signal(Signal::STOP).map_err(|error| error.to_string())?;
-    thread::sleep(time);
-    agent.signal(Signal::CONT).map_err(|error| error.to_string())?;
-    thread::sleep(Duration::from_millis(100));
-    Ok(())
-}
-
-/// A time that is as likely to end in any moment as in any other.
-fn exponential(chance: &mut Chance, mean: Duration) -> Duration {
-    let fraction = (chance.below(1 << 53) as f64 + 1.0) / (1_u64 << 53) as f64;
-    mean.mul_f64(-fraction.ln())
-}
-
 fn config(targets: &[Box<dyn Target>], buffer: &str) -> String {
     let head = r#"data_dir = "state"
 
@@ -449,29 +332,4 @@ region = "eu-1"
 "#;
     let sink = |target: &dyn Target| format!("\n[sinks.{}]\ninputs = [\"meta\"]\n{}{buffer}", target.name(), target.config());
     targets.iter().fold(head.to_owned(), |config, target| config + &sink(&**target))
-}
-
-/// A small file system in memory, mounted while this lives.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn small(path: PathBuf) -> Result<Mounted, String> {
-        std::fs::create_dir_all(&path).map_err(|error| error.to_string())?;
-        let size = format!("size={SMALL_DISK_MIB}m,mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "skidder-test"]).arg(&path).output();
-        match mounted {
-            Ok(output) if output.status.success() => Ok(Mounted(path)),
-            Ok(output) => Err(format!("{NOT_MOUNTABLE}: {}", String::from_utf8_lossy(&output.stderr))),
-            Err(error) => Err(format!("{NOT_MOUNTABLE}: {error}")),
-        }
-    }
-}
-
-/// How the error begins where this machine lets us mount nothing.
-pub const NOT_MOUNTABLE: &str = "a small disk cannot be mounted";
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).output();
-    }
 }
