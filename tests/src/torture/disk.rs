@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The size of the small disk, in MiB, and what the buffers on it may take.
+/// The size of the small disk, in MiB: less than the buffers may take.
 const SMALL_DISK_MIB: u32 = 4;
 
 /// A small file system in memory, mounted while this lives.

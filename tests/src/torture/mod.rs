@@ -46,6 +46,7 @@ const FRESH_LIMIT: Duration = Duration::from_secs(5);
 const BUFFER_BYTES: u64 = 1 << 20;
 /// What it may take beyond that: a segment, of the least size that there is.
 const SEGMENT_BYTES: u64 = 1 << 20;
+/// What the buffers on the small disk may take: more than it has.
 const SMALL_DISK_BUFFER_BYTES: u64 = 16 << 20;
 
 /// What is done to the agent beside killing it.
