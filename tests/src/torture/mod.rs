@@ -38,7 +38,7 @@ use target::{Kind, Outages, Target};
 const PODS: usize = 16;
 /// How far the logs may be ahead of the slowest target, in records: something to ship at any time.
 const AHEAD: u64 = 60_000;
-/// How long the agent may take to bring out everything once nothing goes wrong any more.
+/// How long the agent may go without bringing out anything once nothing goes wrong any more.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 /// How long a fresh record may take at the end.
 const FRESH_LIMIT: Duration = Duration::from_secs(5);
@@ -213,7 +213,6 @@ impl Rig {
     /// Lets one undisturbed life bring out everything, then one more record: how long that one took.
     fn drain(&self, log: &mut Log<'_>, records: u64) -> Result<Duration, String> {
         let agent = self.site.start()?;
-        let begin = Instant::now();
         let (mut last, mut since) = (0, Instant::now());
         while slowest(&self.targets) < records || since.elapsed() < Duration::from_secs(1) {
             let now = self.targets.iter().map(|target| target.moved()).sum();
@@ -225,7 +224,7 @@ impl Rig {
             if gives_up {
                 break;
             }
-            if begin.elapsed() > DRAIN_LIMIT {
+            if since.elapsed() > DRAIN_LIMIT {
                 return Err(self.did_not_drain(agent, records)?);
             }
             thread::sleep(Duration::from_millis(5));
@@ -253,7 +252,7 @@ impl Rig {
             format!("{} {:?} and {letters} dead letters", target.name(), target.arrived())
         };
         let told: Vec<String> = self.targets.iter().map(|target| at(&**target)).collect();
-        Ok(format!("of {records} records there arrived in {DRAIN_LIMIT:?}: {}; {ended}", told.join(", ")))
+        Ok(format!("of {records} records there arrived, with nothing more in {DRAIN_LIMIT:?}: {}; {ended}", told.join(", ")))
     }
 
     fn account(&self, fleet: &Fleet, share: u64) -> Result<(), String> {
