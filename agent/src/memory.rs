@@ -23,7 +23,8 @@ const BASE_BYTES: u64 = 16 << 20;
 /// A few frames, so that a store that keeps up never causes a read.
 const MAX_FRAMES_BYTES: u64 = 8 << 20;
 
-/// The least: a frame or two.
+/// The least: some frames as stores that are kept up with have them. A group that does not fit is not kept, but read back when
+/// its turn comes, from the kernel's cache as a rule.
 const MIN_FRAMES_BYTES: u64 = 1 << 20;
 
 /// What one sink may hold.

@@ -75,7 +75,8 @@ impl SinkBuffer {
         self.hold(&group);
         let (first, count) = (self.next_seq, group.len() as u64);
         self.next_seq += count;
-        let keep = !self.options.disk || self.hot_bytes < self.options.memory_bytes;
+        let bytes: u64 = group.iter().map(|frame| format::frame_bytes(frame.header(), frame.body().len())).sum();
+        let keep = !self.options.disk || self.hot_bytes + bytes <= self.options.memory_bytes;
         let mut at = place.map(|place| place.at);
         for (seq, mut frame) in (first..).zip(group) {
             frame.set_seq(seq);
