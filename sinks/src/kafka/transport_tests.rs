@@ -1,0 +1,1 @@
+//! Tests of the way to the brokers, with a broker of our own.
