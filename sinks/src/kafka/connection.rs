@@ -63,7 +63,7 @@ fn broken(error: &io::Error) -> Refused {
 /// too late.
 pub struct Connection {
     stream: Box<dyn Stream>,
-    versions: Vec<(i16, i16, i16)>,
+    versions: Vec<wire::Versions>,
     number: i32,
     /// When the broker wants to be shown again who this is.
     pub expires_at: Option<Instant>,

@@ -169,9 +169,12 @@ pub fn request_head(api: Api, version: i16, number: i32, body_bytes: usize) -> V
 /// What the client is called in the broker's logs and quotas.
 pub const CLIENT: &str = "skidder";
 
-/// The versions of each API that a broker speaks: key, oldest, newest. With the error, which is not 0 where the broker does not
-/// know our version of this very request.
-pub fn api_versions(answer: &[u8]) -> Result<(i16, Vec<(i16, i16, i16)>), Malformed> {
+/// The versions of an API that a broker speaks: its key, the oldest, the newest.
+pub type Versions = (i16, i16, i16);
+
+/// The versions of each API that a broker speaks, with the error, which is not 0 where it does not know our version of this very
+/// request.
+pub fn api_versions(answer: &[u8]) -> Result<(i16, Vec<Versions>), Malformed> {
     let mut reader = Reader::new(answer);
     let error = reader.i16()?;
     Ok((error, reader.list(|reader| Ok((reader.i16()?, reader.i16()?, reader.i16()?)))?))
@@ -342,7 +345,9 @@ pub fn describe_topic(answer: &[u8]) -> Result<(i16, Vec<(String, String)>), Mal
         reader.text()?;
         let settings = reader.list(|reader| {
             let setting = (reader.text()?.unwrap_or_default(), reader.text()?.unwrap_or_default());
-            (reader.bool()?, reader.i8()?, reader.bool()?);
+            reader.bool()?;
+            reader.i8()?;
+            reader.bool()?;
             reader.list(|reader| {
                 reader.text()?;
                 reader.text()?;
