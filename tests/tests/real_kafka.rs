@@ -259,7 +259,7 @@ fn nothing_is_lost_or_there_twice_whatever_is_killed() {
     let seed = chance::seed();
     let mixed = mixed(seed);
     let site = Site::new(config(&front.address(), "logs", FAST)).unwrap();
-    front.set_cuts(Cuts { request: 4, answer: 40, lost: 60, stall: (40, Duration::from_millis(400)), seed });
+    front.set_cuts(Cuts { request: 12, answer: 40, lost: 60, stall: (40, Duration::from_millis(400)), seed });
     let mut chance = Chance::new(seed);
     let (mut kills, mut written) = (0, 0);
     let mut running = site.start().unwrap();

@@ -27,6 +27,8 @@ const MAX_THROTTLE: Duration = Duration::from_secs(30);
 const NO_LEADER: i16 = 5;
 /// `UNKNOWN_TOPIC_OR_PARTITION`.
 const NO_TOPIC: i16 = 3;
+/// `COORDINATOR_LOAD_IN_PROGRESS`.
+const LOADING: i16 = 14;
 
 /// A broker's host and port.
 pub type Address = (String, u16);
@@ -169,6 +171,17 @@ impl Cluster {
 
     /// A new identity as a producer.
     pub async fn new_producer(&self) -> Result<Producer, Refused> {
+        // A broker that has just started has to ask for some itself.
+        for _ in 0..10 {
+            match self.ask_for_producer().await {
+                Err(Refused::Code(LOADING)) => tokio::time::sleep(Duration::from_millis(100)).await,
+                other => return other,
+            }
+        }
+        Err(Refused::Code(LOADING))
+    }
+
+    async fn ask_for_producer(&self) -> Result<Producer, Refused> {
         let (address, mut connection) = self.any().await?;
         let (answer, _) = connection.call(wire::INIT_PRODUCER_ID, &[&wire::init_producer_id_request()]).await?;
         let (error, id, epoch) = wire::init_producer_id(&answer)?;
