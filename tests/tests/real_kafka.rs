@@ -398,7 +398,7 @@ fn who_we_are_is_shown_by_sasl_or_by_a_certificate() {
         (&sasl, user("plain", "alice", "hunter2"), "SASL_AUTHENTICATION_FAILED"),
         (&sasl, user("scram-sha-512", "alice", "hunter2"), "SASL_AUTHENTICATION_FAILED"),
         (&sasl, user("plain", "bob", "secret"), "may not write to the topic"),
-        (&sasl, trust.clone(), "no connection"),
+        (&sasl, trust.clone(), "does this listener want `sasl`?"),
         (&tls, trust.clone(), "connection"),
         (&sasl, "tls = {}\n".to_owned(), "no connection by TLS"),
     ];

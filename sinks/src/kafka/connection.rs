@@ -65,6 +65,8 @@ pub struct Connection {
     stream: Box<dyn Stream>,
     versions: Vec<wire::Versions>,
     number: i32,
+    /// Nothing was asked yet but the versions, and we did not show who we are: where the broker wants that, it closes now.
+    unknown: bool,
     /// When the broker wants to be shown again who this is.
     pub expires_at: Option<Instant>,
     /// When it was used last.
@@ -95,7 +97,7 @@ impl Connector {
                 Box::new(stream.map_err(|error| Refused::Unanswered(format!("no connection by TLS: {error}")))?)
             }
         };
-        let mut connection = Connection { stream, versions: Vec::new(), number: 0, expires_at: None, used_at: Instant::now() };
+        let mut connection = Connection { stream, versions: Vec::new(), number: 0, unknown: false, expires_at: None, used_at: Instant::now() };
         timeout(CONNECT_TIMEOUT, connection.begin(self.sasl.as_ref())).await.map_err(|_| late("saying who this is"))??;
         Ok(connection)
     }
@@ -115,7 +117,10 @@ impl Connection {
         self.versions = versions;
         match sasl {
             Some(sasl) => self.authenticate(sasl).await,
-            None => Ok(()),
+            None => {
+                self.unknown = true;
+                Ok(())
+            }
         }
     }
 
@@ -162,7 +167,12 @@ impl Connection {
         /// `UNSUPPORTED_VERSION`.
         const UNSUPPORTED: Refused = Refused::Code(35);
         let version = self.version(api).ok_or(UNSUPPORTED)?;
-        Ok((self.exchange(api, version, body).await?, version))
+        let unknown = std::mem::take(&mut self.unknown);
+        let answer = self.exchange(api, version, body).await.map_err(|refused| match refused {
+            Refused::Unanswered(why) if unknown => Refused::Unanswered(format!("{why} (does this listener want `sasl`?)")),
+            refused => refused,
+        });
+        Ok((answer?, version))
     }
 
     async fn exchange(&mut self, api: Api, version: i16, body: &[&[u8]]) -> Result<Bytes, Refused> {
