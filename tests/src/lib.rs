@@ -13,6 +13,7 @@ pub mod front;
 pub mod fuzz;
 pub mod generate;
 pub mod image;
+pub mod journal;
 pub mod kube;
 pub mod kubelet;
 pub mod ledger;
