@@ -136,6 +136,12 @@ fn journals_that_are_removed_are_held_for_a_store_that_is_down() {
     journal.wait_for("SYSLOG_IDENTIFIER=test", 4_000).unwrap();
     let in_file = |count: usize| until(|| (site.records("out/all.jsonl").is_ok_and(|records| records.len() == count)).then_some(()));
     in_file(4_000).expect("the file gets all of it while the store is down");
+    // All its threads are locked in by then (proc_pid_status(5)).
+    let tasks = format!("/proc/{}/task", agent.pid().unwrap().as_raw_nonzero());
+    for task in std::fs::read_dir(tasks).unwrap() {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        assert!(status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2"), "{status}");
+    }
     // The store's buffer is full by now: what is beyond is in journals only, and journald removes one.
     journal.rotate().unwrap();
     let archived = journal.files().into_iter().find(|path| path.to_string_lossy().contains('@')).unwrap();
