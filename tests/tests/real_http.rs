@@ -11,26 +11,13 @@ use skidder_tests::chance;
 use skidder_tests::client::{get, percent_encode};
 use skidder_tests::front::Front;
 use skidder_tests::mixed::Mixed;
+use skidder_tests::real::{self, pods_site};
 use skidder_tests::servers::{Kind, Server};
-use skidder_tests::site::Site;
-use skidder_tests::store::{Fault, Faults};
 
-fn config(url: &str) -> String {
+fn sink(url: &str) -> String {
     format!(
-        r#"data_dir = "state"
-[sources.pods]
-type = "kubernetes_logs"
-root = "pods"
-[transforms.parse]
-type = "json"
-inputs = ["pods"]
-[sinks.store]
-type = "http"
-inputs = ["parse"]
-endpoints = ["{url}/insert/jsonline?_time_field=timestamp&_msg_field=message&_stream_fields=kubernetes.pod_name"]
-id_field = "id"
-request.retry_max_duration_secs = 1.0
-"#
+        "type = \"http\"\nendpoints = [\"{url}/insert/jsonline?_time_field=timestamp&_msg_field=message&_stream_fields=kubernetes.pod_name\"]\n\
+         id_field = \"id\"\nrequest.retry_max_duration_secs = 1.0"
     )
 }
 
@@ -56,12 +43,11 @@ fn mixed_records_arrive_in_victorialogs() {
     let server = Server::start(Kind::VictoriaLogs).unwrap();
     let front = Front::start(server.url()).unwrap();
     let seed = chance::seed();
-    let others = [Fault::TooMany { retry_after_s: None }, Fault::Unavailable, Fault::CloseBefore, Fault::HalfRead, Fault::CloseAfter];
-    front.set_faults(Faults { by_chance: others.map(|fault| (60, fault)).to_vec(), seed, ..Faults::default() });
+    front.set_faults(real::faults(seed, &[]));
     let begin = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap() - 600_000_000_000;
     eprintln!("seed {seed}, begin {begin}");
     let mixed = Mixed::new(seed, 4, begin);
-    let site = Site::new(config(&front.url())).unwrap();
+    let site = pods_site(&sink(&front.url())).unwrap();
     // Without the lines of 300 KiB: this store throws away what is longer than 256.
     let long = 777;
     mixed.write(&site.path("pods"), 0, long).unwrap();

@@ -11,20 +11,17 @@ mod documents;
 mod faults;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use hyper::service::service_fn;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::sync::oneshot;
 
+use crate::serve::{self, Closed, Outcome, Serving};
 use documents::Documents;
 pub use documents::for_each_line;
 pub(crate) use faults::Mood;
@@ -46,10 +43,8 @@ pub enum Keep {
 
 /// The running store. Stops when dropped.
 pub struct Store {
-    address: SocketAddr,
+    serving: Serving,
     shared: Arc<Shared>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// What the store counted.
@@ -91,32 +86,20 @@ struct State {
 impl Store {
     /// Starts a store on a free port.
     pub fn start(keep: Keep) -> io::Result<Store> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
         let documents = if keep == Keep::Spool { Documents::spooled()? } else { Documents::default() };
         let state = Mutex::new(State { documents, ..State::default() });
         let shared = Arc::new(Shared { keep, down: AtomicBool::new(false), state });
-        let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let served = shared.clone();
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = accept(listener, served) => {}
-                    _ = stopped => {}
-                }
-            });
-        })?;
-        Ok(Store { address, shared, stop: Some(stop), thread: Some(thread) })
+        let serving = Serving::start("store", move |request| answer(request, served.clone()))?;
+        Ok(Store { serving, shared })
     }
 
     /// Where it listens: `http://127.0.0.1:<port>`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.serving.url()
     }
 
-    /// Takes the store down, or brings it back: while it is down every connection is closed at once.
+    /// Takes the store down, or brings it back: while it is down every connection is closed at its first request.
     pub fn set_down(&self, down: bool) {
         self.shared.down.store(down, Ordering::Relaxed);
     }
@@ -153,17 +136,6 @@ impl Store {
     }
 }
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -174,51 +146,23 @@ impl Shared {
     }
 }
 
-/// The connection is to be closed without an answer.
-#[derive(Debug)]
-struct Closed;
-
-impl std::fmt::Display for Closed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("closed on purpose")
-    }
-}
-
-impl std::error::Error for Closed {}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    loop {
-        let Ok((connection, _)) = listener.accept().await else { continue };
-        if shared.is_down() {
-            continue;
-        }
-        let shared = shared.clone();
-        tokio::spawn(async move {
-            let service = service_fn(|request| answer(request, &shared));
-            // An error is a client that went away or a fault that was asked for: neither is the store's to report.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
-        });
-    }
-}
-
-async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<Full<Bytes>>, Closed> {
+async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Outcome {
     if shared.is_down() {
         return Err(Closed);
     }
     let path = request.uri().path().to_owned();
     match (request.method(), path.trim_matches('/')) {
-        (&Method::POST | &Method::PUT, "_bulk") => answer_bulk(request, None, shared).await,
+        (&Method::POST | &Method::PUT, "_bulk") => answer_bulk(request, None, &shared).await,
         (&Method::POST | &Method::PUT, path) if path.ends_with("/_bulk") => {
             let index = path.trim_end_matches("/_bulk").to_owned();
-            answer_bulk(request, Some(index), shared).await
+            answer_bulk(request, Some(index), &shared).await
         }
         (&Method::GET | &Method::HEAD, "") => Ok(json(StatusCode::OK, br#"{"name":"test","version":{"number":"9.1.0"}}"#.to_vec())),
         _ => Ok(json(StatusCode::NOT_FOUND, br#"{"error":"no such thing in the test store","status":404}"#.to_vec())),
     }
 }
 
-async fn answer_bulk(request: Request<Incoming>, index: Option<String>, shared: &Shared) -> Result<Response<Full<Bytes>>, Closed> {
+async fn answer_bulk(request: Request<Incoming>, index: Option<String>, shared: &Shared) -> Outcome {
     let filter = bulk::Filter::from_query(request.uri().query().unwrap_or_default());
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
@@ -258,11 +202,7 @@ async fn answer_bulk(request: Request<Incoming>, index: Option<String>, shared: 
 }
 
 fn refuse_for_now(status: StatusCode, retry_after_s: Option<u32>) -> Response<Full<Bytes>> {
-    let mut response = json(status, format!(r#"{{"error":"by request of the test","status":{}}}"#, status.as_u16()).into());
-    if let Some(seconds) = retry_after_s {
-        response.headers_mut().insert(RETRY_AFTER, seconds.into());
-    }
-    response
+    serve::refuse(status, retry_after_s, format!(r#"{{"error":"by request of the test","status":{}}}"#, status.as_u16()))
 }
 
 fn json(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
@@ -282,7 +222,7 @@ pub fn dead_url() -> io::Result<String> {
 /// A bulk request by hand, for the store's own tests: status and body of the answer.
 pub fn post(store: &Store, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
     use std::io::{Read, Write};
-    let mut connection = std::net::TcpStream::connect(store.address)?;
+    let mut connection = std::net::TcpStream::connect(store.serving.address())?;
     let mut request = format!("POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
     connection.write_all(request.as_bytes())?;
