@@ -139,6 +139,7 @@ impl HttpClient {
             Compression::None | Compression::Snappy => {}
             Compression::Gzip => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"))),
             Compression::Zstd => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"))),
+            Compression::Lz4 => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("lz4"))),
         }
         let url = format!("{endpoint}{path_and_query}");
         if let Some(Auth::Aws(aws)) = &self.auth {
@@ -194,6 +195,14 @@ impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> HttpTransport<F> {
 impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> Transport for HttpTransport<F> {
     fn send<'a>(&'a self, frame: &'a Frame) -> Sending<'a> {
         Box::pin(self.post(frame))
+    }
+}
+
+/// `problem` of a sink that has one `endpoint`, in place of the list `endpoints`.
+pub(crate) fn of_the_endpoint(problem: Problem) -> Problem {
+    match problem.path.first().map(String::as_str) {
+        Some("endpoints") => Problem { path: vec!["endpoint".to_owned()], ..problem },
+        _ => problem,
     }
 }
 

@@ -32,10 +32,7 @@ fn start() -> Server {
     let server = Server::start(Kind::ClickHouse).unwrap();
     let site = Site::new("").unwrap();
     let printed = Agent::run(site.root(), &["init", "clickhouse"]).unwrap().expect_success().unwrap();
-    // Without its TTL: what the tests write has times of its own, which grow old.
-    let printed = String::from_utf8(printed.stdout).unwrap();
-    let table: Vec<&str> = printed.trim().trim_end_matches(';').lines().filter(|line| !line.starts_with("TTL ")).collect();
-    query(&server, &table.join("\n"));
+    query(&server, String::from_utf8(printed.stdout).unwrap().trim());
     server
 }
 
@@ -135,6 +132,19 @@ fn mixed_records_arrive_whole() {
 }
 
 #[test]
+fn each_compression_is_one_that_the_engine_takes() {
+    let server = start();
+    for compression in ["zstd", "lz4", "gzip", "none"] {
+        query(&server, "TRUNCATE TABLE otel_logs");
+        let mixed = Mixed::new(3, 2, BEGIN);
+        let site = pods_site(&sink(server.url(), &format!("compression = \"{compression}\""))).unwrap();
+        mixed.write(&site.path("pods"), 0, 10_000).unwrap();
+        site.once().unwrap();
+        check(&server, &mixed, 10_000);
+    }
+}
+
+#[test]
 fn nothing_is_lost_and_nothing_there_twice_through_faults_and_kills() {
     let seed = chance::seed();
     eprintln!("seed {seed}: repeat with SKIDDER_SEED={seed}");
@@ -167,6 +177,10 @@ fn each_error_has_its_outcome() {
     many_partitions_are_halved(&server);
     columns_that_change_under_frozen_frames(&server);
     values_that_do_not_fit_are_kept_in_the_rest(&server);
+    a_value_that_the_server_alone_can_judge_goes_alone(&server);
+    the_rest_goes_to_a_column_of_json_or_is_missed_aloud(&server);
+    a_window_too_small_for_the_fleet_is_said(&server);
+    a_materialized_view_gets_each_block_once(&server);
 }
 
 fn a_table_that_is_missing_pauses(server: &Server) {
@@ -311,6 +325,90 @@ fn values_that_do_not_fit_are_kept_in_the_rest(server: &Server) {
         }
         assert_eq!(query(server, "SELECT attributes['ratio'], attributes['list'] FROM typed WHERE n = 0").trim(), "1e400\t[1,\"x\"]");
     }
+}
+
+/// A column whose type is written as JSON, so that the server is the first to see what does not fit.
+fn a_value_that_the_server_alone_can_judge_goes_alone(server: &Server) {
+    query(
+        server,
+        "CREATE TABLE priced (n UInt32, price Decimal(9, 2)) ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 1000",
+    );
+    let site = file_site(server, "table = \"priced\"");
+    let text: String = (0..300).map(|n| format!("{{\"n\":{n},\"price\":{}}}\n", if n == 150 { "\"dear\"" } else { "12.5" })).collect();
+    site.append("app.log", text).unwrap();
+    assert_eq!(site.once_with(&[]).unwrap().code(), Some(1));
+    assert_eq!(query(server, "SELECT count(), sum(price) FROM priced").trim(), "299\t3737.5");
+    let letters = site.letters().unwrap();
+    assert!(letters.len() == 1 && letters[0]["record"]["n"] == 150, "{letters:?}");
+}
+
+fn the_rest_goes_to_a_column_of_json_or_is_missed_aloud(server: &Server) {
+    let line = "{\"message\":\"m\",\"x\":{\"y\":7},\"a.b\":\"c\"}\n";
+    query(
+        server,
+        "CREATE TABLE rest (message String, attributes JSON) ENGINE = MergeTree ORDER BY tuple() \
+         SETTINGS non_replicated_deduplication_window = 1000",
+    );
+    let site = file_site(server, "table = \"rest\"");
+    site.append("app.log", line).unwrap();
+    site.once().unwrap();
+    assert_eq!(query(server, "SELECT message, attributes.x.y, attributes.a.b FROM rest").trim(), "m\t7\tc");
+    query(
+        server,
+        "CREATE TABLE no_rest (message String) ENGINE = MergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 1000",
+    );
+    let site = file_site(server, "table = \"no_rest\"");
+    let valid = Agent::run(site.root(), &["validate", "-c", "pipeline.toml"]).unwrap().expect_success().unwrap();
+    assert!(format!("{}{valid}", String::from_utf8_lossy(&valid.stdout)).contains("no column"), "{valid}");
+    site.append("app.log", line).unwrap();
+    let ended = site.once().unwrap();
+    assert!(ended.stderr.contains("fields have no column and are not stored"), "{ended}");
+}
+
+fn a_window_too_small_for_the_fleet_is_said(server: &Server) {
+    query(
+        server,
+        "CREATE TABLE small (message String) ENGINE = MergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 100",
+    );
+    let site = file_site(server, "table = \"small\"\nnodes = 4\nbatch.timeout_secs = 1");
+    site.append("app.log", "{\"message\":\"m\"}\n").unwrap();
+    // Four agents, an insert each a second, for ten minutes.
+    let remedy = "ALTER TABLE default.small MODIFY SETTING non_replicated_deduplication_window = 2400";
+    let said = |stored: &str| {
+        let agent = site.start().unwrap();
+        let arrived = agent::until(|| (query(server, "SELECT count() FROM small").trim() == stored).then_some(()));
+        assert!(arrived.is_some(), "{stored} rows");
+        // The look at the window is made beside the inserts, which do not wait for it.
+        std::thread::sleep(Duration::from_secs(1));
+        agent.kill().unwrap().stderr
+    };
+    let first = said("1");
+    assert!(first.contains(remedy), "{first}");
+    let valid = Agent::run(site.root(), &["validate", "-c", "pipeline.toml"]).unwrap();
+    assert!(format!("{}{valid}", String::from_utf8_lossy(&valid.stdout)).contains(remedy), "{valid}");
+    query(server, &remedy.replace("default.", ""));
+    site.append("app.log", "{\"message\":\"m\"}\n").unwrap();
+    let second = said("2");
+    assert!(!second.contains("MODIFY SETTING"), "{second}");
+}
+
+/// An insert whose answer was lost is made again: the table refuses it, and so does the table behind its view.
+fn a_materialized_view_gets_each_block_once(server: &Server) {
+    let window = "SETTINGS non_replicated_deduplication_window = 1000";
+    query(server, &format!("CREATE TABLE seen (message String) ENGINE = MergeTree ORDER BY tuple() {window}"));
+    query(server, &format!("CREATE TABLE counted (hits UInt64) ENGINE = MergeTree ORDER BY tuple() {window}"));
+    query(server, "CREATE MATERIALIZED VIEW counting TO counted AS SELECT count() AS hits FROM seen");
+    let front = Front::start(server.url()).unwrap();
+    let site = file_site(server, "table = \"seen\"");
+    let config = String::from_utf8(site.read("pipeline.toml")).unwrap().replace(server.url(), &front.url());
+    std::fs::write(site.path("pipeline.toml"), config).unwrap();
+    front.set_faults(Faults { by_chance: vec![(500, Fault::CloseAfter)], seed: 5, ..Faults::default() });
+    for round in 0..8 {
+        site.append("app.log", format!("{{\"message\":\"{round}\"}}\n")).unwrap();
+        site.once().unwrap();
+    }
+    assert!(front.seen().ambiguous > 3, "{:?}", front.seen());
+    assert_eq!(query(server, "SELECT count(), (SELECT sum(hits) FROM counted) FROM seen").trim(), "8\t8");
 }
 
 #[test]

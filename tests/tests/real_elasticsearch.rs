@@ -183,7 +183,7 @@ fn prove(kind: Kind) {
     };
     step("mapped", &mut server, &mut |server| whole(kind, server, Fields::Mapped, MAPPED));
     step("whole", &mut server, &mut |server| whole(kind, server, Fields::Kept, RECORDS));
-    step("mapped, faults", &mut server, &mut |server| through_faults_and_kills(kind, server, Fields::Mapped, MAPPED));
+    step("mapped, faults", &mut server, &mut |server| through_faults_and_kills(kind, server, Fields::Mapped, MAPPED / 2));
     step("whole, faults", &mut server, &mut |server| through_faults_and_kills(kind, server, Fields::Kept, RECORDS));
     step("outcomes", &mut server, &mut |server| {
         items_have_their_outcomes(kind, server);
@@ -246,7 +246,7 @@ fn through_faults_and_kills(kind: Kind, server: &mut Server, fields: Fields, rec
     init(server, &site, name, fields);
     // Where the server starts again takes ten seconds of a core: once.
     let torment = match fields {
-        Fields::Mapped => Torment { records, kills: 4, server_kills: vec![], pause: Duration::from_millis(2000) },
+        Fields::Mapped => Torment { records, kills: 4, server_kills: vec![], pause: Duration::from_millis(1000) },
         Fields::Kept => Torment { records, kills: 10, server_kills: vec![5], pause: Duration::from_millis(1500) },
     };
     torment.ship(server, &site, &mixed, &mut Chance::new(seed), |_| {}).unwrap();
@@ -288,15 +288,19 @@ fn items_have_their_outcomes(kind: Kind, server: &Server) {
     assert_eq!(labels["hits"]["hits"][0]["_source"]["labels"]["app_kubernetes_io/name"], "web", "{labels}");
 }
 
+/// Blocked by an operator, and as a disk that is full to its flood stage does it.
 fn a_blocked_index_is_an_outage(kind: Kind, server: &Server) {
-    ask(server, "PUT", "/blocked", &json!({ "settings": { "number_of_replicas": 0, "index.blocks.write": true } }));
-    let site = file_site(kind, server.url(), "index = \"blocked\"");
-    site.append("app.log", "{\"message\":\"waits\"}\n").unwrap();
-    fails(&site).unwrap();
-    assert!(site.letters().unwrap().is_empty());
-    ask(server, "PUT", "/blocked/_settings", &json!({ "index.blocks.write": null }));
-    site.once().unwrap();
-    assert_eq!(count(server, "blocked"), 1);
+    for block in ["write", "read_only_allow_delete"] {
+        let (index, block) = (format!("blocked-{block}"), format!("index.blocks.{block}"));
+        ask(server, "PUT", &format!("/{index}"), &json!({ "settings": { "number_of_replicas": 0, &block: true } }));
+        let site = file_site(kind, server.url(), &format!("index = \"{index}\""));
+        site.append("app.log", "{\"message\":\"waits\"}\n").unwrap();
+        fails(&site).unwrap();
+        assert!(site.letters().unwrap().is_empty());
+        ask(server, "PUT", &format!("/{index}/_settings"), &json!({ &block: null }));
+        site.once().unwrap();
+        assert_eq!(count(server, &index), 1);
+    }
 }
 
 /// What a strict mapping does not know is a dead letter, or aside where that was asked for.
@@ -332,20 +336,35 @@ fn no_index_is_made_where_a_stream_is_meant(kind: Kind, server: &Server) {
     assert!(get(server.url(), "/_cat/indices?h=index&expand_wildcards=all").unwrap().text().contains(".ds-app-no_template-default-"));
 }
 
-/// 429 by its own limit of memory, and 413 by its own limit of a request.
+/// 429 by its own limit of memory, 413 by its own limit of a request, and 429 for some of the records by its queue.
 fn a_busy_server_and_one_that_takes_little(kind: Kind, server: &mut Server) {
     let site = file_site(kind, server.url(), "index = \"pressed\"\ncompression = \"none\"\nbatch = { max_bytes = \"4MiB\" }");
     let text: String = (0..6000).map(|n| format!("{{\"n\":{n},\"message\":\"{}\"}}\n", "x".repeat(500))).collect();
-    site.append("app.log", text).unwrap();
+    site.append("app.log", &text).unwrap();
     server.kill().unwrap();
     server.restart_with(&["indexing_pressure.memory.limit=1kb"]).unwrap();
     fails(&site).unwrap();
     assert!(site.letters().unwrap().is_empty());
     server.kill().unwrap();
-    server.restart_with(&["http.max_content_length=1mb"]).unwrap();
+    server.restart_with(&["http.max_content_length=1mb", "thread_pool.write.size=1", "thread_pool.write.queue_size=1"]).unwrap();
     site.once().unwrap();
     assert!(site.letters().unwrap().is_empty());
     assert_eq!(count(server, "pressed"), 6000);
+
+    // Each request is work for eight shards, of which one works and one may wait.
+    ask(server, "PUT", "/crowded", &json!({ "settings": { "number_of_replicas": 0, "number_of_shards": 8 } }));
+    let site = file_site(kind, server.url(), "index = \"crowded\"\nbatch = { max_bytes = \"256KiB\" }");
+    site.append("app.log", text).unwrap();
+    site.once().unwrap();
+    assert!(site.letters().unwrap().is_empty());
+    assert_eq!(count(server, "crowded"), 6000);
+    let nodes = ask(server, "GET", "/_nodes/stats/thread_pool", &Value::Null)["nodes"].clone();
+    let rejected: u64 = nodes.as_object().unwrap().values().filter_map(|node| node["thread_pool"]["write"]["rejected"].as_u64()).sum();
+    let tried = ask(server, "GET", "/crowded/_stats/indexing", &Value::Null)["_all"]["primaries"]["indexing"].clone();
+    assert!(rejected > 0, "the queue was never full");
+    // What had room was not sent again: it would have been a conflict.
+    assert_eq!((tried["index_total"].as_u64(), tried["index_failed"].as_u64()), (Some(6000), Some(0)), "{rejected} rejected, {tried}");
+    eprintln!("{kind:?}: {rejected} times no room in the queue");
 }
 
 #[test]

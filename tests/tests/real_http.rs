@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
-use skidder_tests::agent::until;
+use skidder_tests::agent::{self, Agent, until};
 use skidder_tests::chance;
 use skidder_tests::client::{get, percent_encode};
 use skidder_tests::front::Front;
 use skidder_tests::mixed::Mixed;
 use skidder_tests::real::{self, pods_site};
 use skidder_tests::servers::{Kind, Server};
+use skidder_tests::workspace;
 
 fn sink(url: &str) -> String {
     format!(
@@ -80,6 +81,18 @@ fn mixed_records_arrive_in_victorialogs() {
         assert_eq!(record["kubernetes.pod_name"], mixed.pod(seq));
     }
     assert!(checked > 50_000, "{checked}");
+}
+
+#[test]
+fn the_example_does_what_its_readme_says() {
+    let server = Server::start(Kind::VictoriaLogs).unwrap();
+    let mut command = agent::command(workspace::root()).unwrap();
+    command.args(["run", "--once", "-c", "examples/victorialogs/pipeline.toml"]).env("VICTORIALOGS_URL", server.url());
+    Agent::spawn(command).unwrap().wait(agent::DEADLINE).unwrap().expect_success().unwrap();
+    // As its script asks.
+    let stored = until(|| Some(query(&server, "*")).filter(|stored| stored.len() == 48)).expect("48 records");
+    assert!(stored.iter().all(|record| record["env"] == "demo" && !record["_msg"].contains("@example.com")), "{stored:?}");
+    assert_eq!(query(&server, "kubernetes.pod_namespace:catalog").len(), 24);
 }
 
 /// A time of RFC 3339 in UTC, in nanoseconds since 1970.

@@ -369,6 +369,51 @@ fn limits_on_rates_and_sizes_only_delay() {
     }
 }
 
+/// A server that takes each stream in order alone, as Loki's were before they took late records.
+#[test]
+fn a_stream_is_in_the_order_of_its_file() {
+    let server = Server::start_with(Kind::Loki, &["-ingester.unordered-writes=false"]).unwrap();
+    let at = now() - 100 * SECOND;
+    let texts: Vec<String> = (0..30_000).map(|i| format!("{i} {}", "text ".repeat(10))).collect();
+    let lines: Vec<(i64, &str)> = texts.iter().zip(0..).map(|(text, i)| (at + i, text.as_str())).collect();
+    let site = site(server.url(), "batch.max_bytes = \"32KiB\"\nbatch.linger_ms = 20\nrequest.concurrency = 8");
+    log(&site, &lines);
+    site.once().unwrap();
+    assert!(dead_letters(&site).is_empty());
+    let count = query_vector(&server, r#"sum(count_over_time({namespace="shop"}[1h]))"#);
+    assert_eq!(count, [30_000.0]);
+}
+
+/// What an instant query gives: the values.
+fn query_vector(server: &Server, logql: &str) -> Vec<f64> {
+    let answer = get(server.url(), &format!("/loki/api/v1/query?query={}", percent_encode(logql))).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let result = answer.json()["data"]["result"].clone();
+    result.as_array().unwrap().iter().map(|sample| sample["value"][1].as_str().unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn a_stream_can_be_several_and_a_long_line_is_cut() {
+    let server = Server::start(Kind::Loki).unwrap();
+    let at = now() - 100 * SECOND;
+    let sharded = site(server.url(), "stream_shard = 4");
+    for pod in 0..12 {
+        let text = format!("{} stdout F short\n{} stdout F {}\n", rfc3339(at), rfc3339(at + 1), "long ".repeat(60_000));
+        sharded.append(&format!("pods/shop_web-{pod}_00000000-0000-4000-8000-0000000000{pod:02}/app/0.log"), text).unwrap();
+    }
+    sharded.once().unwrap();
+    assert!(dead_letters(&sharded).is_empty());
+    let stored = query(&server, r#"{namespace="shop"}"#, at - 1, at + SECOND);
+    let streams: std::collections::BTreeSet<_> = stored.iter().map(|entry| format!("{:?}", entry.labels)).collect();
+    assert_eq!(stored.len(), 24);
+    assert!((2..=4 * 12).contains(&streams.len()), "{streams:?}");
+    let shards: std::collections::BTreeSet<_> = stored.iter().filter_map(|entry| entry.labels.get("stream_shard")).collect();
+    assert!((2..=4).contains(&shards.len()), "{shards:?} in {streams:?}");
+    let cut: Vec<&Entry> = stored.iter().filter(|entry| entry.metadata.get("truncated").is_some_and(|value| value == "true")).collect();
+    assert_eq!(cut.len(), 12);
+    assert!(cut.iter().all(|entry| entry.line.len() <= 256 << 10 && entry.line.starts_with("long long ")), "as long as Loki takes");
+}
+
 #[test]
 fn the_example_does_what_its_readme_says() {
     let server = Server::start(Kind::Loki).unwrap();
