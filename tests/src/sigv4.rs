@@ -133,8 +133,11 @@ fn decode(text: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// Vectors of AWS's Signature Version 4 test suite: name, request line, headers beside host and date, body, signature.
-    const SUITE: [(&str, &str, &[(&str, &str)], &str, &str); 8] = [
+    /// Name, request line, headers beside host and date, body, signature.
+    type Vector = (&'static str, &'static str, &'static [(&'static str, &'static str)], &'static str, &'static str);
+
+    /// Vectors of AWS's Signature Version 4 test suite.
+    const SUITE: [Vector; 8] = [
         ("get-vanilla", "GET /", &[], "", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
         (
             "get-vanilla-query-order-key-case",
