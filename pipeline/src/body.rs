@@ -21,9 +21,6 @@ pub enum Compression {
     /// Snappy's block format (google/snappy, `format_description.txt`), for stores that take nothing else: not to be chosen.
     #[serde(skip)]
     Snappy,
-    /// LZ4's frame format (lz4/lz4, `lz4_Frame_format.md`): chosen by sinks whose store takes it.
-    #[serde(skip)]
-    Lz4,
 }
 
 /// When a sink's bodies are frozen and sent.
@@ -142,7 +139,6 @@ enum Writer {
     Gzip(flate2::write::GzEncoder<Vec<u8>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     Snappy(Box<SnappyWriter>),
-    Lz4(Box<lz4_flex::frame::FrameEncoder<Vec<u8>>>),
 }
 
 /// Writes Snappy's block format piece by piece. A block is the length of the whole as a varint and then elements, of which none
@@ -236,7 +232,6 @@ pub fn decompress(compression: Compression, body: &[u8], raw_bytes: u64) -> std:
             raw = decompress_snappy(body, raw_bytes)?;
             raw.len()
         }
-        Compression::Lz4 => lz4_flex::frame::FrameDecoder::new(body).take(limit).read_to_end(&mut raw)?,
     };
     if raw.len() as u64 != raw_bytes {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "a body does not have the length that its frame says"));
@@ -255,7 +250,6 @@ impl Writer {
             Compression::Gzip => Writer::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1))),
             Compression::Zstd => Writer::Zstd(zstd::stream::write::Encoder::new(Vec::new(), 1).expect(INTO_MEMORY)),
             Compression::Snappy => Writer::Snappy(Box::new(SnappyWriter::new())),
-            Compression::Lz4 => Writer::Lz4(Box::new(lz4_flex::frame::FrameEncoder::new(Vec::new()))),
         }
     }
 
@@ -265,7 +259,6 @@ impl Writer {
             Writer::Gzip(out) => out.write_all(bytes).expect(INTO_MEMORY),
             Writer::Zstd(out) => out.write_all(bytes).expect(INTO_MEMORY),
             Writer::Snappy(out) => out.write(bytes).expect(INTO_MEMORY),
-            Writer::Lz4(out) => out.write_all(bytes).expect(INTO_MEMORY),
         }
     }
 
@@ -275,7 +268,6 @@ impl Writer {
             Writer::Gzip(out) => (Compression::Gzip, out.finish().expect(INTO_MEMORY)),
             Writer::Zstd(out) => (Compression::Zstd, out.finish().expect(INTO_MEMORY)),
             Writer::Snappy(out) => (Compression::Snappy, out.finish()),
-            Writer::Lz4(out) => (Compression::Lz4, out.finish().expect(INTO_MEMORY)),
         }
     }
 }
@@ -288,7 +280,7 @@ mod tests {
     #[test]
     fn decompress_gives_back_what_compress_took() {
         let body = b"{\"message\":\"a\"}\n".repeat(1000);
-        for compression in [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Snappy, Compression::Lz4] {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Snappy] {
             let small = compress(compression, &body);
             assert_eq!(decompress(compression, &small, body.len() as u64).unwrap(), body);
             assert!(decompress(compression, &small, body.len() as u64 - 1).is_err(), "{compression:?}: longer than said");
@@ -297,7 +289,6 @@ mod tests {
         assert!(decompress(Compression::Gzip, b"no gzip", 7).is_err());
         assert!(decompress(Compression::Zstd, b"no zstd", 7).is_err());
         assert!(decompress(Compression::Snappy, b"\x07no snap", 7).is_err());
-        assert!(decompress(Compression::Lz4, b"no frame", 7).is_err());
         // A block that says it holds 4 GiB.
         assert!(decompress(Compression::Snappy, b"\xff\xff\xff\xff\x0f\0a", 7).is_err());
     }

@@ -139,7 +139,6 @@ impl HttpClient {
             Compression::None | Compression::Snappy => {}
             Compression::Gzip => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"))),
             Compression::Zstd => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"))),
-            Compression::Lz4 => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("lz4"))),
         }
         let url = format!("{endpoint}{path_and_query}");
         if let Some(Auth::Aws(aws)) = &self.auth {

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use skidder_pipeline::body::Compression;
 use skidder_pipeline::frame::Frame;
 use skidder_pipeline::path::Path;
@@ -67,9 +67,9 @@ pub struct ClickHouseConfig {
     pub catch_all: Option<String>,
     /// The field that a record's time is read from, before `timestamp`.
     pub time_field: Option<String>,
-    /// How bodies are compressed: `zstd` (level 1), `lz4` (less of the agent's time, more of the network), `gzip`, or `none`.
-    #[serde(default)]
-    pub compression: InsertCompression,
+    /// How bodies are compressed: `zstd`, `gzip`, or `none`.
+    #[serde(default = "zstd")]
+    pub compression: Compression,
     /// How many agents insert into this table. ClickHouse wants about one insert a second and table, so this many seconds (30 at the
     /// most) are the default of `batch.timeout_secs`; and a warning says so where the table's window of de-duplication is too small.
     #[serde(default = "one")]
@@ -101,34 +101,12 @@ fn default_table() -> String {
     "otel_logs".to_owned()
 }
 
+fn zstd() -> Compression {
+    Compression::Zstd
+}
+
 fn one() -> u32 {
     1
-}
-
-/// How bodies of inserts are compressed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum InsertCompression {
-    /// Zstandard, level 1.
-    #[default]
-    Zstd,
-    /// LZ4, in its frame format.
-    Lz4,
-    /// gzip, level 1: what servers before 20 take.
-    Gzip,
-    /// Not at all.
-    None,
-}
-
-impl From<InsertCompression> for Compression {
-    fn from(compression: InsertCompression) -> Compression {
-        match compression {
-            InsertCompression::Zstd => Compression::Zstd,
-            InsertCompression::Lz4 => Compression::Lz4,
-            InsertCompression::Gzip => Compression::Gzip,
-            InsertCompression::None => Compression::None,
-        }
-    }
 }
 
 impl ClickHouseConfig {
@@ -162,7 +140,7 @@ impl ClickHouseConfig {
         unless(problems, || SinkParts {
             sink: Arc::new(ClickHouse { destination: Arc::new(destination), tables, time }),
             transport: Arc::new(transport),
-            compression: self.compression.into(),
+            compression: self.compression,
             limits,
             buffer,
             delivery,
