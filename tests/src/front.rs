@@ -3,119 +3,56 @@
 //! What the server stored is the server's: a request whose answer the front lost has been done.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode};
+use hyper::Response;
+use hyper::http::request::Parts;
 
 use crate::client::{self, Answer};
-use crate::serve::{Closed, Outcome, Serving, refuse};
-use crate::store::{Fault, Faults, Mood};
+pub use crate::store::Seen;
+use crate::store::{Behind, Door, Faults};
 
 /// The running front. Stops when dropped.
 pub struct Front {
-    serving: Serving,
-    shared: Arc<Shared>,
-}
-
-/// What the front counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Seen {
-    /// Requests that came.
-    pub requests: u64,
-    /// Requests that something was done to.
-    pub faults: u64,
-    /// Among these, those that were done all the same.
-    pub ambiguous: u64,
-}
-
-struct Shared {
-    server: String,
-    mood: Mutex<Mood>,
-    seen: Mutex<Seen>,
+    door: Door,
 }
 
 impl Front {
     /// A front on a free port before the server at this URL; it does nothing wrong yet.
     pub fn start(server: &str) -> io::Result<Front> {
-        let shared = Arc::new(Shared { server: server.to_owned(), mood: Mutex::default(), seen: Mutex::default() });
-        let served = shared.clone();
-        let serving = Serving::start("front", move |request| answer(request, served.clone()))?;
-        Ok(Front { serving, shared })
+        Ok(Front { door: Door::open(Arc::new(Server(server.to_owned())))? })
     }
 
     /// Where it listens.
     pub fn url(&self) -> String {
-        self.serving.url()
+        self.door.url()
     }
 
     /// Makes it misbehave from now on. What is about single documents has no meaning here.
     pub fn set_faults(&self, faults: Faults) {
-        *lock(&self.shared.mood) = Mood::new(faults);
+        self.door.set_faults(faults);
     }
 
     /// What it counted so far.
     pub fn seen(&self) -> Seen {
-        *lock(&self.shared.seen)
+        self.door.seen()
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// The address of the server behind.
+struct Server(String);
 
-/// What stands in answers of the front's own.
-const TURNED_AWAY: &str = "by request of the test";
+/// Headers that are about one connection, and not about the request.
+const HOP: [&str; 4] = ["host", "content-length", "transfer-encoding", "connection"];
 
-async fn answer(request: Request<Incoming>, shared: Arc<Shared>) -> Outcome {
-    let fault = lock(&shared.mood).next_fault();
-    {
-        let mut seen = lock(&shared.seen);
-        seen.requests += 1;
-        seen.faults += u64::from(fault.is_some());
-        seen.ambiguous += u64::from(matches!(fault, Some(Fault::CloseAfter | Fault::TruncatedAnswer)));
+impl Behind for Server {
+    fn answer(&self, head: &Parts, body: &[u8]) -> Option<Response<Vec<u8>>> {
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let headers = head.headers.iter().filter(|(name, _)| !HOP.contains(&name.as_str()));
+        let headers: Vec<(&str, &str)> = headers.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect();
+        // A server that was killed closes the connection, and so does the front.
+        let Answer { status, headers, body } = client::request(head.method.as_str(), &self.0, target, &headers, body).ok()?;
+        let headers = headers.iter().filter(|(name, _)| !HOP.contains(&name.as_str()));
+        headers.fold(Response::builder().status(status), |response, (name, value)| response.header(name, value)).body(body).ok()
     }
-    let (head, body) = request.into_parts();
-    if fault == Some(Fault::HalfRead) {
-        let mut body = body;
-        let _ = body.frame().await;
-        return Err(Closed);
-    }
-    let body = body.collect().await.map_err(|_| Closed)?.to_bytes();
-    match fault {
-        Some(Fault::CloseBefore) => return Err(Closed),
-        Some(Fault::TooMany { retry_after_s }) => return Ok(refuse(StatusCode::TOO_MANY_REQUESTS, retry_after_s, TURNED_AWAY)),
-        Some(Fault::Unavailable) => return Ok(refuse(StatusCode::SERVICE_UNAVAILABLE, None, TURNED_AWAY)),
-        Some(Fault::TooLarge) if body.len() > 4096 => return Ok(refuse(StatusCode::PAYLOAD_TOO_LARGE, None, TURNED_AWAY)),
-        Some(Fault::Stall(time)) => tokio::time::sleep(time).await,
-        _ => {}
-    }
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    let hop = ["host", "content-length", "transfer-encoding", "connection"];
-    let headers: Vec<(String, String)> = head
-        .headers
-        .iter()
-        .filter(|(name, _)| !hop.contains(&name.as_str()))
-        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
-        .collect();
-    let server = shared.server.clone();
-    let method = head.method.to_string();
-    // A server that was killed closes the connection, and so does the front.
-    let handed_on = tokio::task::spawn_blocking(move || {
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        client::request(&method, &server, &target, &headers, &body)
-    });
-    let Answer { status, headers, mut body } = handed_on.await.map_err(|_| Closed)?.map_err(|_| Closed)?;
-    match fault {
-        Some(Fault::CloseAfter) => return Err(Closed),
-        Some(Fault::TruncatedAnswer) if body.is_empty() => return Err(Closed),
-        Some(Fault::TruncatedAnswer) => body.truncate(body.len() / 2),
-        _ => {}
-    }
-    let mut response = Response::builder().status(status);
-    for (name, value) in headers.iter().filter(|(name, _)| !hop.contains(&name.as_str())) {
-        response = response.header(name, value);
-    }
-    response.body(Full::new(body.into())).map_err(|_| Closed)
 }

@@ -21,7 +21,6 @@ pub mod mixed;
 pub mod real;
 pub mod records;
 pub mod redaction;
-pub mod serve;
 pub mod servers;
 pub mod sigv4;
 pub mod site;

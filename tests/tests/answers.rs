@@ -6,20 +6,33 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
 use hyper::Response;
+use hyper::http::request::Parts;
 use skidder_tests::agent::Ended;
 use skidder_tests::real::file_site;
-use skidder_tests::serve::{Closed, Serving};
 use skidder_tests::site::Site;
+use skidder_tests::store::{Behind, Door};
 
 /// A status, a header and a body.
 #[derive(Clone)]
-struct Answer(u16, Option<(&'static str, &'static str)>, Bytes);
+struct Answer(u16, Option<(&'static str, &'static str)>, Vec<u8>);
 
-/// What came: when, and the body.
-type Seen = Arc<Mutex<Vec<(Instant, Bytes)>>>;
+/// A server that gives the answers of a script, and then the last of them for ever.
+struct Script {
+    answers: Mutex<VecDeque<Answer>>,
+    /// What came: when, and the body.
+    seen: Mutex<Vec<(Instant, Vec<u8>)>>,
+}
+
+impl Behind for Script {
+    fn answer(&self, _: &Parts, body: &[u8]) -> Option<Response<Vec<u8>>> {
+        self.seen.lock().unwrap().push((Instant::now(), body.to_vec()));
+        let mut answers = self.answers.lock().unwrap();
+        let Answer(status, header, body) = if answers.len() > 1 { answers.pop_front()? } else { answers.front()?.clone() };
+        let response = Response::builder().status(status);
+        header.into_iter().fold(response, |response, (name, value)| response.header(name, value)).body(body).ok()
+    }
+}
 
 /// What becomes of the records of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,27 +49,6 @@ enum Outcome {
     Delivered,
 }
 
-/// A server that gives the answers of a script, and then the last of them for ever.
-fn serve(script: impl IntoIterator<Item = Answer>) -> (Serving, Seen) {
-    let (seen, script) = (Seen::default(), Arc::new(Mutex::new(script.into_iter().collect::<VecDeque<_>>())));
-    let kept = seen.clone();
-    let serving = Serving::start("answers", move |request| {
-        let (seen, script) = (seen.clone(), script.clone());
-        async move {
-            let body = request.into_body().collect().await.map_err(|_| Closed)?.to_bytes();
-            seen.lock().unwrap().push((Instant::now(), body));
-            let mut script = script.lock().unwrap();
-            let Answer(status, header, body) = if script.len() > 1 { script.pop_front() } else { script.front().cloned() }.ok_or(Closed)?;
-            let mut response = Response::builder().status(status);
-            if let Some((name, value)) = header {
-                response = response.header(name, value);
-            }
-            response.body(Full::new(body)).map_err(|_| Closed)
-        }
-    });
-    (serving.unwrap(), kept)
-}
-
 const RECORDS: usize = 4;
 
 fn site(sink: &str, url: &str) -> Site {
@@ -68,25 +60,26 @@ fn site(sink: &str, url: &str) -> Site {
 }
 
 /// What became of the records when this was the first answer and all later ones say that they are stored.
-fn outcome(sink: &str, answer: Answer, success: &Answer) -> (Outcome, Ended, Vec<(Instant, Bytes)>) {
-    let (serving, seen) = serve([answer.clone(), success.clone()]);
-    let site = site(sink, &serving.url());
+fn outcome(sink: &str, answer: Answer, success: &Answer) -> (Outcome, Ended, Vec<(Instant, Vec<u8>)>) {
+    let script = Arc::new(Script { answers: Mutex::new([answer, success.clone()].into()), seen: Mutex::default() });
+    let door = Door::open(script.clone()).unwrap();
+    let site = site(sink, &door.url());
     let ended = site.once_with(&["--timeout", "6"]).unwrap();
     let letters = site.letters().unwrap().len();
     if letters > 0 {
         assert_eq!((letters, ended.code()), (RECORDS, Some(1)), "{ended}");
-        assert_eq!(seen.lock().unwrap().len(), 1, "not made again: {ended}");
+        assert_eq!(script.seen.lock().unwrap().len(), 1, "not made again: {ended}");
         return (Outcome::Letters, ended, Vec::new());
     }
     if ended.stderr.contains("delivery is paused") {
-        assert_eq!((ended.code(), seen.lock().unwrap().len()), (Some(1), 1), "{ended}");
+        assert_eq!((ended.code(), script.seen.lock().unwrap().len()), (Some(1), 1), "{ended}");
         // When someone has seen to it, nothing is lost.
         site.once().unwrap();
         assert_eq!(site.letters().unwrap().len(), 0);
         return (Outcome::Pause, ended, Vec::new());
     }
     assert_eq!(ended.code(), Some(0), "{ended}");
-    let mut requests = seen.lock().unwrap().clone();
+    let mut requests = script.seen.lock().unwrap().clone();
     let (first, rest) = (requests.remove(0), &requests[..]);
     let outcome = match rest {
         [] => Outcome::Delivered,
@@ -99,7 +92,7 @@ fn outcome(sink: &str, answer: Answer, success: &Answer) -> (Outcome, Ended, Vec
 }
 
 fn of(status: u16) -> Answer {
-    Answer(status, None, Bytes::new())
+    Answer(status, None, Vec::new())
 }
 
 /// `message { field 1 = …; field 2 = …; }` of Protocol Buffers, as field 1 of another: a partial success.

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the verbs that a developer and the CI need beyond cargo's own.
 
+mod backlog;
 mod bench;
 mod checks;
 mod scale;
