@@ -64,7 +64,7 @@ fn outcome(sink: &str, answer: Answer, success: &Answer) -> (Outcome, Ended, Vec
     let script = Arc::new(Script { answers: Mutex::new([answer, success.clone()].into()), seen: Mutex::default() });
     let door = Door::open(script.clone()).unwrap();
     let site = site(sink, &door.url());
-    let ended = site.once_with(&["--timeout", "6"]).unwrap();
+    let ended = site.once_with(&["--timeout", "4"]).unwrap();
     let letters = site.letters().unwrap().len();
     if letters > 0 {
         assert_eq!((letters, ended.code()), (RECORDS, Some(1)), "{ended}");

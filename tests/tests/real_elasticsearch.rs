@@ -26,7 +26,7 @@ const RECORDS: u64 = 200_000;
 
 /// Mixed records to indices that map each field which comes. Few: each of those with a list of numbers and objects, which fit no
 /// mapping that grows, costs the store a mapping that it refuses.
-const MAPPED: u64 = 8_000;
+const MAPPED: u64 = 6_000;
 
 /// The answer to a request that must succeed.
 fn ask(server: &Server, method: &str, target: &str, body: &Value) -> Value {
