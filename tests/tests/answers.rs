@@ -98,7 +98,7 @@ fn of(status: u16) -> Answer {
 /// `message { field 1 = …; field 2 = …; }` of Protocol Buffers, as field 1 of another: a partial success.
 fn partial(refused: u8, message: &str) -> Answer {
     let inner = [&[0x08, refused, 0x12, message.len() as u8], message.as_bytes()].concat();
-    Answer(200, Some(("content-type", "application/x-protobuf")), [&[0x0a, inner.len() as u8], &inner[..]].concat().into())
+    Answer(200, Some(("content-type", "application/x-protobuf")), [&[0x0a, inner.len() as u8], &inner[..]].concat())
 }
 
 fn check(sink: &str, success: &Answer, cases: &[(Answer, Outcome)]) {
