@@ -14,7 +14,7 @@ use skidder_tests::client;
 use skidder_tests::site::{Site, files_below};
 use skidder_tests::store::{Keep, Store, dead_url};
 
-const LINES: u64 = 20_000;
+const LINES: u64 = 60_000;
 
 /// Frames without compression, so that the test can read what is in each of them.
 fn config(store: &str, api: &str) -> String {
@@ -76,7 +76,7 @@ fn flip(path: &Path, at: usize, bit: u64) {
 fn metric(api: &str, line: &str) -> Option<u64> {
     let text = client::request("GET", api, "/metrics", &[], b"").ok()?.text();
     let value = text.lines().find_map(|found| found.strip_prefix(line))?;
-    value.trim().parse().ok()
+    value.trim().parse::<f64>().ok().map(|value| value as u64)
 }
 
 fn stop(agent: Agent) -> String {
@@ -102,7 +102,7 @@ fn what_is_damaged_is_lost_and_counted_and_the_rest_arrives() {
 
     let all = frames(&site.path("state"));
     let held: u64 = all.iter().map(|frame| frame.lines.len() as u64).sum();
-    assert!(all.len() > 20 && held == LINES, "{} frames with {held} lines", all.len());
+    assert!(all.len() > 15 && held == LINES, "{} frames with {held} lines", all.len());
     let mut damaged = BTreeSet::new();
     while damaged.len() < 4 {
         damaged.insert(chance.below(all.len() as u64) as usize);
