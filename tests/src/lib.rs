@@ -14,6 +14,7 @@ pub mod front;
 pub mod fuzz;
 pub mod generate;
 pub mod image;
+pub mod journal;
 pub mod kube;
 pub mod kubelet;
 pub mod ledger;
