@@ -115,6 +115,11 @@ impl Bodies {
         self.open.iter().any(|body| *body.destination == *destination)
     }
 
+    /// How many records the open body for `destination` holds; 0 where none is open: for formats that number them.
+    pub fn records_in(&self, destination: &str) -> u32 {
+        self.open.iter().find(|body| *body.destination == *destination).map_or(0, |body| body.records)
+    }
+
     /// Whether nothing is open.
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()

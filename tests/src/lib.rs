@@ -9,6 +9,7 @@
 pub mod agent;
 pub mod chance;
 pub mod client;
+pub mod cutter;
 pub mod front;
 pub mod fuzz;
 pub mod generate;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// The size of the small disk, in MiB: less than the buffers may take.
-const SMALL_DISK_MIB: u32 = 4;
+const SMALL_DISK_MIB: u32 = 2;
 
 /// A small file system in memory, mounted while this lives.
 pub(super) struct Mounted(PathBuf);

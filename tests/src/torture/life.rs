@@ -52,6 +52,7 @@ pub(super) fn live_once(site: &Site, options: &Options, round: u32, figures: &mu
     };
     figures.traps += u32::from(trapped && ended.was_killed());
     figures.forks += ended.stderr.matches("reading goes on without this sink").count() as u64;
+    figures.refusals += ended.stderr.matches("a buffer cannot be written").count() as u64;
     figures.peak_buffer_bytes = figures.peak_buffer_bytes.max(largest_buffer(&site.path("state")).map_err(|error| error.to_string())?);
     let expected = still_there || trapped && ended.was_killed();
     if !expected || ended.crashed() {

@@ -101,6 +101,8 @@ pub struct Figures {
     pub clock_jumps: u32,
     /// Times that a sink fell behind and got a reader of its own.
     pub forks: u64,
+    /// Times that the disk refused to take in more.
+    pub refusals: u64,
     /// Damage done.
     pub damages: u32,
     /// Records written.
@@ -119,12 +121,12 @@ pub struct Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { kills, traps, stops, pauses, clock_jumps, forks, damages, records, took, .. } = self;
+        let Figures { kills, traps, stops, pauses, clock_jumps, forks, refusals, damages, records, took, .. } = self;
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         write!(f, "{records} records, {kills} kills ({traps} at named points), {stops} stops, {pauses} pauses, ")?;
         write!(
             f,
-            "{clock_jumps} clock jumps, {forks} sinks left behind, {damages} damages in {:.0} s: 0 lost, 0 twice",
+            "{clock_jumps} clock jumps, {forks} sinks left behind, {refusals} times a full disk, {damages} damages in {:.0} s: 0 lost, 0 twice",
             took.as_secs_f64()
         )?;
         for (name, refused, again) in &self.repeats {
@@ -200,7 +202,10 @@ impl Rig {
         if self.options.profile != Profile::SmallDisk && self.figures.peak_buffer_bytes > BUFFER_BYTES + SEGMENT_BYTES {
             return Err(format!("a buffer of {BUFFER_BYTES} bytes took {}", self.figures.peak_buffer_bytes));
         }
-        self.figures.repeats = self.targets.iter().map(|target| (target.name(), target.refused(), target.again())).collect();
+        if self.options.profile == Profile::SmallDisk && self.figures.refusals == 0 {
+            return Err("the small disk was never full".to_owned());
+        }
+        self.figures.repeats = self.targets.iter().map(|target| (target.name(), target.ignored(), target.again())).collect();
         self.figures.took = begin.elapsed();
         Ok(self.figures)
     }
@@ -241,12 +246,12 @@ impl Rig {
 
     fn did_not_drain(&self, agent: Agent, records: u64) -> Result<String, String> {
         let ended = agent.kill()?;
-        let at = |target: &Box<dyn Target>| {
+        let at = |target: &dyn Target| {
             let letters = self.site.read(&format!("state/dead-letters/{}.ndjson", target.name()));
             let letters = letters.iter().filter(|byte| **byte == b'\n').count();
             format!("{} {:?} and {letters} dead letters", target.name(), target.arrived())
         };
-        let told: Vec<String> = self.targets.iter().map(at).collect();
+        let told: Vec<String> = self.targets.iter().map(|target| at(&**target)).collect();
         Ok(format!("of {records} records there arrived, with nothing more in {DRAIN_LIMIT:?}: {}; {ended}", told.join(", ")))
     }
 

@@ -44,7 +44,7 @@ pub trait Target: Send + Sync {
     }
 
     /// Records that came again and that it did not take a second time.
-    fn refused(&self) -> u64 {
+    fn ignored(&self) -> u64 {
         0
     }
 
@@ -145,7 +145,7 @@ impl Target for Elasticsearch {
         self.store.each_document(each).map_err(|error| error.to_string())
     }
 
-    fn refused(&self) -> u64 {
+    fn ignored(&self) -> u64 {
         self.store.counts().repeats
     }
 
@@ -212,7 +212,7 @@ impl<B: Holds> Target for Remote<B> {
         (changed + turned_away > 0).then(|| format!("{changed} changed, {turned_away} turned away"))
     }
 
-    fn refused(&self) -> u64 {
+    fn ignored(&self) -> u64 {
         self.store.tally().refused
     }
 
