@@ -144,6 +144,12 @@ fn a_daemonset_ships_every_line_once_whatever_happens_to_it() {
     // In the middle of it the agent's pod is deleted …
     eventually("the first lines", PATIENCE, || (talks(&received(&store)) > 500).then_some(())).unwrap();
     assert_eq!(metric(&address, "skidder_kubernetes_connected"), Some(1.0));
+    // Within what the runtime leaves a container, too. Landlock is the kernel's to have: how far it goes is printed.
+    let locked_in = |part: &str| metric(&address, &format!("skidder_locked_in{{part=\"{part}\"}}"));
+    println!("locked in: {:?}", ["writes", "reads", "programs", "syscalls"].map(|part| (part, locked_in(part))));
+    assert_eq!((locked_in("syscalls"), locked_in("programs")), (Some(1.0), Some(1.0)));
+    assert_eq!(locked_in("reads"), locked_in("writes"), "the chart's configuration says what is read");
+    assert!(metric(&address, "skidder_kubernetes_lag_seconds{pod_namespace=\"shop\"}").is_some());
     weigh(&address);
     api.kubectl(&["-n", "logs", "delete", "pod", &first], "").unwrap();
     let (second, address) = agent_pod(api);

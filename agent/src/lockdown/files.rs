@@ -75,11 +75,12 @@ fn reads(pipeline: &Pipeline<Builtin>) -> Option<Vec<PathBuf>> {
     paths.extend(CERTIFICATES.iter().filter_map(std::env::var_os).map(|path| above(Path::new(&path))));
     // The resolver's file is a link to wherever the system keeps it.
     paths.extend(std::fs::canonicalize("/etc/resolv.conf").ok().map(|path| above(&path)));
+    // What the system does not have now it will not have: an image has next to nothing of it.
+    paths.retain(|path| path.exists());
     for source in &pipeline.sources {
-        // A directory of logs may be removed and come again.
-        paths.extend(source.config.reads(&pipeline.base_dir)?.iter().map(|path| above(path)));
+        // A directory of logs may come later, or be removed and come again.
+        paths.extend(source.config.reads(&pipeline.base_dir)?.iter().map(|path| there(&above(path))));
     }
-    let paths: Vec<PathBuf> = paths.iter().map(|path| there(path)).filter(|path| path.exists()).collect();
     (!paths.iter().any(|path| path == Path::new("/"))).then_some(paths)
 }
 

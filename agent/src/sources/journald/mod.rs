@@ -11,13 +11,13 @@ mod record;
 mod remembered;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use globset::GlobSet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use skidder_pipeline::edge::Nanos;
@@ -27,7 +27,7 @@ use skidder_pipeline::shared::{Shared, SharedFields};
 use skidder_pipeline::source::{Chunk, Read, SinkSet, Source};
 use skidder_pipeline::value::Value;
 
-use super::file::{ReadFrom, glob, glob_set};
+use super::file::{ReadFrom, glob};
 use super::overlap::Reach;
 use super::{SourceContext, check_common, default_max_held_bytes, default_max_record_bytes, default_rescan_interval_ms};
 use crate::metadata::{Select, SelectWord};
@@ -35,6 +35,7 @@ use format::{Fault, Field};
 use journal::{Journal, Order};
 use record::Shape;
 use remembered::Remembered;
+use wanted::{Wanted, current_boot, own_unit, units};
 
 /// Where journald keeps journals: for good, and where it may not, until the next start.
 const DIRECTORIES: [&str; 2] = ["/var/log/journal", "/run/log/journal"];
@@ -454,69 +455,4 @@ impl Source for Journald {
         self.scan(now);
         self.stopping = true;
     }
-}
-
-/// Which entries become records.
-#[derive(Debug)]
-struct Wanted {
-    boot: Option<[u8; 16]>,
-    include_units: Option<GlobSet>,
-    exclude_units: Option<GlobSet>,
-    include_matches: BTreeMap<String, Vec<String>>,
-    exclude_matches: BTreeMap<String, Vec<String>>,
-    own_unit: Option<String>,
-}
-
-impl Wanted {
-    fn takes_boot(&self, boot: &[u8; 16]) -> bool {
-        self.boot.is_none_or(|wanted| wanted == *boot)
-    }
-
-    fn takes(&self, fields: &[Field]) -> bool {
-        let text = |name: &'static str| {
-            let named = move |field: &&Field| field.name() == name.as_bytes();
-            fields.iter().filter(named).filter_map(|field| std::str::from_utf8(field.value()).ok())
-        };
-        if self.own_unit.as_ref().is_some_and(|own| text("_SYSTEMD_UNIT").any(|unit| unit == own)) {
-            return false;
-        }
-        let is_manager = text("_PID").any(|pid| pid == "1");
-        let of_units = |units: &GlobSet| {
-            text("_SYSTEMD_UNIT").any(|unit| units.is_match(unit)) || is_manager && text("UNIT").any(|unit| units.is_match(unit))
-        };
-        let has = |name: &str, values: &[String]| {
-            let one_of = |field: &&Field| values.iter().any(|value| value.as_bytes() == field.value());
-            fields.iter().filter(|field| field.name() == name.as_bytes()).any(|field| one_of(&field))
-        };
-        self.include_units.as_ref().is_none_or(of_units)
-            && !self.exclude_units.as_ref().is_some_and(of_units)
-            && self.include_matches.iter().all(|(name, values)| has(name, values))
-            && !self.exclude_matches.iter().any(|(name, values)| has(name, values))
-    }
-}
-
-fn units(names: &[String]) -> anyhow::Result<Option<GlobSet>> {
-    let full = |name: &String| if name.contains('.') { name.clone() } else { format!("{name}.service") };
-    let names: Vec<String> = names.iter().map(full).collect();
-    Ok(if names.is_empty() { None } else { Some(glob_set(names.iter().map(String::as_str))?) })
-}
-
-/// The service that the agent runs as, from its cgroup (cgroups(7)); `None` where it was started by hand.
-fn own_unit() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    text.lines().filter_map(|line| line.rsplit('/').next()).find(|name| name.ends_with(".service")).map(str::to_owned)
-}
-
-/// The id of this boot (random(4)).
-fn current_boot() -> Option<[u8; 16]> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
-    let mut id = [0; 16];
-    if digits.len() != 32 {
-        return None;
-    }
-    for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = (pair[0] << 4 | pair[1]) as u8;
-    }
-    Some(id)
 }

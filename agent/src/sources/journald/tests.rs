@@ -103,6 +103,7 @@ fn entries_of_all_kinds_are_what_journalctl_shows() {
             theirs.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect();
         assert_eq!(ours.len(), theirs.len(), "{variables:?}");
         assert!(ours.len() > 1200);
+        assert_eq!(all(&daemon.directory(), "current_boot_only = true").len(), ours.len(), "all of it is of this boot");
         for (ours, theirs) in ours.iter().zip(&theirs) {
             let fields = |record: &Record| -> Record {
                 let kept = record.iter().filter(|(name, _)| !name.starts_with("__") && !["MESSAGE", "_BOOT_ID"].contains(&name.as_str()));
@@ -292,6 +293,8 @@ fn units_and_fields_say_what_is_wanted() {
     let of_ssh = entry(&[("_PID", "1"), ("_SYSTEMD_UNIT", "init.scope"), ("UNIT", "ssh.service")]);
     let kernel = entry(&[("_TRANSPORT", "kernel"), ("PRIORITY", "3")]);
     let own = entry(&[("_SYSTEMD_UNIT", "skidder.service")]);
+    let another_boot = Wanted { boot: Some([1; 16]), ..wanted("") };
+    assert!(!another_boot.takes_boot(&[2; 16]) && another_boot.takes_boot(&[1; 16]) && wanted("").takes_boot(&[2; 16]));
     // A program may claim to be what it likes in fields without the underscore.
     let pretender = entry(&[("_PID", "77"), ("UNIT", "ssh.service"), ("_SYSTEMD_UNIT", "bad.service")]);
     for (options, expected) in [
