@@ -182,6 +182,10 @@ impl Collector for Counts {
         let sinks: Vec<_> = of_kind("sink").filter_map(|c| Some((c, &**stats.sinks.get(&c.name)?))).collect();
         write_all(SOURCE_METRICS, &sources, now, &mut encoder)?;
         write_all(SINK_METRICS, &sinks, now, &mut encoder)?;
+        if let Some(metadata) = metadata {
+            let open = metadata.unread_bytes.by_namespace();
+            stats.forget_namespaces(|name| open.iter().any(|(namespace, _)| **namespace == *name));
+        }
         let report = stats.report();
         let mut single = |name: &str, help: &str, kind: Kind, value: f64| {
             write_value(kind, value, &mut encoder.encode_descriptor(name, help, None, kind.of_the_format())?)
@@ -204,11 +208,16 @@ impl Collector for Counts {
                 unread.encode_family(&[("namespace", &*namespace)])?.encode_gauge(&(bytes as f64))?;
             }
         }
-        let mut redactions =
-            encoder.encode_descriptor("redactions", "Values found, by rule and what was done with them", None, MetricType::Counter)?;
-        for (rule, count) in report.redactions() {
-            let (rule, action) = rule.split_once('.').unwrap_or((rule, "replace"));
-            redactions.encode_family(&[("rule", rule), ("action", action)])?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        let help = "Values found, by rule, what was done with them, and the namespace of the pod";
+        let mut redactions = encoder.encode_descriptor("redactions", help, None, MetricType::Counter)?;
+        for found in report.redactions_by_namespace() {
+            let (rule, action) = found.rule.split_once('.').unwrap_or((&found.rule, "replace"));
+            let labels: Vec<_> =
+                [Some(("rule", rule)), Some(("action", action)), found.namespace.as_deref().map(|name| ("namespace", name))]
+                    .into_iter()
+                    .flatten()
+                    .collect();
+            redactions.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&found.count, None)?;
         }
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         encoder.encode_descriptor("build", "What runs", None, MetricType::Info)?.encode_info(&version)

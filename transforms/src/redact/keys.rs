@@ -43,9 +43,10 @@ pub(super) struct KeyValue {
     pub(super) run: (usize, usize),
 }
 
-/// What the key says whose last byte stands at `at`, or before a space there.
+/// What the key says whose last byte stands at `at`, or before the spaces that end there.
 pub(super) fn named(text: &Text<'_>, at: usize) -> Option<(Says, usize)> {
-    let last = if text.bytes[at] == b' ' { at.checked_sub(1)? } else { at };
+    let spaces = text.bytes[..=at].iter().rev().take(MAX_SPACES).take_while(|byte| **byte == b' ').count();
+    let last = at.checked_sub(spaces)?;
     names::says(&text.bytes[..=last], text.raw).map(|says| (says, last))
 }
 
@@ -118,8 +119,14 @@ pub(super) fn value(text: &Text<'_>, at: usize, done: &Done) -> Option<KeyValue>
         // A list that was not read to its end may hold the next one.
         end = if at < done.cookie_line { done.cookie_line } else { text.run(at, |byte| !matches!(byte, b'\n' | b'"')) };
     }
-    if matches!(detector, Detector::Name | Detector::Address) {
-        end = names_end(text, at, end);
+    if detector == Detector::Name {
+        end = names_end(text, at, end, MAX_NAME_WORDS, |byte| byte.is_ascii_uppercase() || byte >= 0x80);
+    }
+    // `15 August 1990`, and not what follows `15.08.1990`.
+    let whole_date = detector == Detector::BirthDate && end > at + 2 && text.bytes[at].is_ascii_digit();
+    if matches!(detector, Detector::Address | Detector::BirthDate) && !whole_date {
+        let starts = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte >= 0x80;
+        end = names_end(text, at, end, if detector == Detector::Address { MAX_ADDRESS_WORDS } else { 3 }, starts);
     }
     // `password: must be set` is a sentence.
     let sentence = sign == b':' && at > spaced && key_quote.is_none() && text.bytes[at..end].iter().all(u8::is_ascii_lowercase);
@@ -135,16 +142,25 @@ fn unquoted(text: &Text<'_>, start: usize) -> (usize, usize) {
     (after_tag, end)
 }
 
-/// Where the words with capitals, or in other scripts, end that follow the one at `start..end`: `Name: John Smith, 30`.
-fn names_end(text: &Text<'_>, start: usize, end: usize) -> usize {
-    const MAX_WORDS: usize = 4;
+/// The most words of a name, and of an address.
+const MAX_NAME_WORDS: usize = 4;
+const MAX_ADDRESS_WORDS: usize = 12;
+
+/// Where the words end that follow the one at `start..end` and start with what `starts` says: `Name: John Smith, 30`.
+fn names_end(text: &Text<'_>, start: usize, end: usize, most: usize, starts: impl Fn(u8) -> bool) -> usize {
     let mut end = end;
-    for _ in 1..MAX_WORDS {
+    for _ in 1..most {
         let word = end + 1;
-        let name = |byte: u8| byte.is_ascii_alphabetic() || byte >= 0x80 || matches!(byte, b'\'' | b'-' | b'.');
-        let next = text.run(word, name);
-        let capital = text.get(word).is_some_and(|byte| byte.is_ascii_uppercase() || byte >= 0x80);
-        if end == start || text.get(end) != Some(b' ') || !capital || matches!(text.get(next), Some(b':' | b'=' | b'_')) {
+        let first = text.get(word).filter(|byte| starts(*byte));
+        let digits = first.is_some_and(|byte| byte.is_ascii_digit());
+        let part = |byte: u8| {
+            byte.is_ascii_alphabetic()
+                || byte >= 0x80
+                || matches!(byte, b'\'' | b'-' | b'.')
+                || digits && (byte.is_ascii_digit() || byte == b'/')
+        };
+        let next = text.run(word, part);
+        if end == start || text.get(end) != Some(b' ') || first.is_none() || matches!(text.get(next), Some(b':' | b'=' | b'_')) {
             break;
         }
         end = next;
@@ -207,6 +223,7 @@ fn fits(says: Says, value: &[u8], quoted: bool) -> bool {
     let letters = value.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
     let others = |fine: &[u8]| value.iter().all(|byte| byte.is_ascii_digit() || fine.contains(byte));
     match detector {
+        Detector::CardCode if strict => is_month(value),
         Detector::CardCode => (3..=8).contains(&digits) && digits == value.len(),
         Detector::Inn => matches!(digits, 10 | 12) && others(b" "),
         Detector::CreditCard => (12..=19).contains(&digits) && others(b" -."),
@@ -220,8 +237,9 @@ fn fits(says: Says, value: &[u8], quoted: bool) -> bool {
         Detector::Name if strict => is_full_name(value),
         Detector::Address if strict => quoted && digits > 0 && letters > 3 && value.len() <= 200 && is_house(value),
         Detector::Name => digits < value.len() && value.len() <= 200,
-        Detector::Address => letters > 0 && value.len() <= 400,
-        Detector::Account => digits >= 6 && value.len() <= 40 && others(b" -"),
+        // A postal code alone has no letters.
+        Detector::Address => (letters > 0 || (4..=10).contains(&digits) || !value.is_ascii()) && value.len() <= 400,
+        Detector::Account => digits >= 6 && value.len() <= 40 && others(b" -") || is_bank(value),
         Detector::SeedPhrase => letters >= 12,
         Detector::Password if strict => {
             value.len() >= 6 && letters > 0 && letters < value.len() && !is_path(value) && !value.contains(&b'(')
@@ -230,6 +248,21 @@ fn fits(says: Says, value: &[u8], quoted: bool) -> bool {
         Detector::Credentials | Detector::Secret => is_secret(value, digits, quoted),
         _ => true,
     }
+}
+
+/// A month and a year: `09/27`, `09-2027`.
+fn is_month(value: &[u8]) -> bool {
+    let digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
+    matches!(value, [a, b, b'/' | b'-', year @ ..] if matches!(year.len(), 2 | 4) && digits(&[*a, *b]) && digits(year) && matches!((a, b), (b'0', b'1'..=b'9') | (b'1', b'0'..=b'2')))
+}
+
+/// The code of a bank (ISO 9362): six letters, then two or five letters and digits; or an IBAN.
+fn is_bank(value: &[u8]) -> bool {
+    let capitals = value.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    let code = matches!(value.len(), 8 | 11) && value[..6].iter().all(u8::is_ascii_uppercase);
+    let iban = value.len() >= 15 && value[..2].iter().all(u8::is_ascii_uppercase) && value[2..4].iter().all(u8::is_ascii_digit);
+    let grouped = value.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b' ');
+    capitals && code || iban && grouped && value.len() <= 42
 }
 
 /// Two to four words, each with a capital and small letters after it: `John O'Brien-Smith`.
@@ -332,7 +365,8 @@ pub(super) fn prose_password(text: &Text<'_>, at: usize) -> Option<(usize, usize
     if start == at || start > at + MAX_SPACES {
         return None;
     }
-    let start = start + usize::from(matches!(text.get(start), Some(b'"' | b'\'')));
+    let quote = text.get(start).filter(|byte| matches!(byte, b'"' | b'\''));
+    let start = start + usize::from(quote.is_some());
     const MAX_BYTES: usize = 64;
     let rest = text.bytes.get(start..).unwrap_or_default();
     let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'<' | b'>');
@@ -342,5 +376,8 @@ pub(super) fn prose_password(text: &Text<'_>, at: usize) -> Option<(usize, usize
     let any = |test: fn(&u8) -> bool| value.iter().any(test);
     let strong =
         any(u8::is_ascii_alphabetic) && any(u8::is_ascii_digit) && any(|byte| byte.is_ascii_uppercase() || byte.is_ascii_punctuation());
-    ((6..=MAX_BYTES).contains(&value.len()) && strong && !value.starts_with(b"[") && !is_placeholder(value)).then_some((start, end))
+    // `ALTER ROLE app PASSWORD 'x1'`
+    let in_quotes = quote.is_some() && text.get(end) == quote && value.len() >= 4;
+    let fine = in_quotes || (6..=MAX_BYTES).contains(&value.len()) && strong;
+    (fine && !value.starts_with(b"[") && !is_placeholder(value)).then_some((start, end))
 }

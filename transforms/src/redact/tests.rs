@@ -10,6 +10,7 @@ use crate::test_support::{apply, batch_of, batch_with, kubernetes, lines, proble
 mod actions;
 mod examples;
 mod fuzz;
+mod labelled;
 
 const JWT: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U";
 

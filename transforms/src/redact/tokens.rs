@@ -51,6 +51,7 @@ const TOKENS: &[(&str, Class, usize, usize)] = {
         ("ANVA", Capitals, 16, 16),
         ("ABIA", Capitals, 16, 16),
         ("ACCA", Capitals, 16, 16),
+        ("ABSK", Alphanumeric, 100, ANY),
         ("ghp_", Alphanumeric, 36, ANY),
         ("gho_", Alphanumeric, 36, ANY),
         ("ghu_", Alphanumeric, 36, ANY),
@@ -67,6 +68,7 @@ const TOKENS: &[(&str, Class, usize, usize)] = {
         ("glagent-", Token, 20, ANY),
         ("gloas-", Token, 20, ANY),
         ("glimt-", Token, 20, ANY),
+        ("glffct-", Token, 20, ANY),
         ("xoxb-", Token, 16, ANY),
         ("xoxa-", Token, 16, ANY),
         ("xoxp-", Token, 16, ANY),
@@ -85,6 +87,7 @@ const TOKENS: &[(&str, Class, usize, usize)] = {
         ("AIza", Token, 35, 35),
         ("GOCSPX-", Token, 20, ANY),
         ("sk-proj-", Token, 20, ANY),
+        ("sk-admin-", Token, 20, ANY),
         ("sk-ant-", Token, 20, ANY),
         ("sk-svcacct-", Token, 20, ANY),
         ("sk-or-v1-", Hex, 64, 64),
@@ -163,12 +166,61 @@ const TOKENS: &[(&str, Class, usize, usize)] = {
         ("SQSP", Token, 40, ANY),
         ("CLOJARS_", Alphanumeric, 60, 60),
         ("LTAI", Alphanumeric, 16, 20),
+        ("api_org_", Alphanumeric, 34, 34),
+        ("NRJS-", Hex, 19, 19),
+        ("NRII-", Token, 32, 32),
+        ("sntryu_", Hex, 64, 64),
+        ("sntrya_", Hex, 64, 64),
+        ("pscale_oauth_", Token, 32, ANY),
+        ("FLWSECK-", Token, 34, 40),
+        ("FLWSECK_TEST-", Token, 12, 40),
+        ("fio-u-", Token, 64, 64),
+        ("ico-", Alphanumeric, 32, 32),
+        ("dnkey-", Token, 79, 79),
+        ("sm_aat_", Alphanumeric, 16, 16),
+        ("sm_pat_", Alphanumeric, 16, 16),
+        ("sm_sat_", Alphanumeric, 16, 16),
+        ("tk-us-", Token, 48, 48),
+        ("AQVN", Token, 35, 38),
+        ("fm1r_", Word, 40, ANY),
+        ("fm1a_", Word, 40, ANY),
+        ("fm2_", Word, 40, ANY),
+        ("squ_", Hex, 40, 40),
+        ("sqp_", Hex, 40, 40),
+        ("sqa_", Hex, 40, 40),
+        ("pubkey-", Hex, 32, 32),
+        ("eyJrIjoi", Alphanumeric, 60, ANY),
+        ("access-sandbox-", Token, 36, 36),
+        ("access-production-", Token, 36, 36),
+        ("access-development-", Token, 36, 36),
+        ("figo_", Token, 36, ANY),
+        ("nfp_", Alphanumeric, 36, ANY),
+        ("wandb_v1_", Token, 32, ANY),
+        ("tvly-", Token, 28, ANY),
+        ("apify_api_", Alphanumeric, 30, ANY),
+        ("CCIPAT_", Word, 40, ANY),
+        ("lsv2_sk_", Word, 32, ANY),
+        ("tgp_v1_", Token, 32, ANY),
+        ("key_live_", Alphanumeric, 16, ANY),
+        ("key_test_", Alphanumeric, 16, ANY),
     ]
 };
 
 /// Prefixes with a dot, before the run.
-const DOTTED: [(&str, usize); 9] =
-    [("dp.pt.", 40), ("dt0c01.", 20), ("sl.", 60), ("ya29.", 20), ("hvs.", 24), ("hvb.", 24), ("hvr.", 24), ("SG.", 20), ("1//0.", 20)];
+const DOTTED: [(&str, usize); 12] = [
+    ("dp.pt.", 40),
+    ("dp.st.", 40),
+    ("dt0c01.", 20),
+    ("sl.", 60),
+    ("ya29.", 20),
+    ("hvs.", 24),
+    ("hvb.", 24),
+    ("hvr.", 24),
+    ("SG.", 20),
+    ("1//0.", 20),
+    ("xoxe.", 24),
+    ("amzn.mws.", 36),
+];
 
 /// Calls `found` with what stands in the run of token characters `start..end`.
 pub(super) fn in_run(text: &Text<'_>, start: usize, end: usize, mut found: impl FnMut(Detector, usize, usize)) {
@@ -177,6 +229,8 @@ pub(super) fn in_run(text: &Text<'_>, start: usize, end: usize, mut found: impl 
         .or_else(|| telegram(text, start, end))
         .or_else(|| webhook(text, start, end))
         .or_else(|| parts(text, start, end))
+        .or_else(|| encoded_key(text, start))
+        .or_else(|| mailchimp(text, start, end))
     {
         found(Detector::ApiToken, from, to);
         at = to.min(end);
@@ -254,7 +308,7 @@ fn dotted(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
             return None;
         }
         // SendGrid's have a second part.
-        let end = if text.get(end) == Some(b'.') && *prefix == "SG." { text.run(end + 1, is_token) } else { end };
+        let end = if text.get(end) == Some(b'.') && matches!(*prefix, "SG." | "dt0c01.") { text.run(end + 1, is_token) } else { end };
         Some((from, end))
     })
 }
@@ -262,7 +316,8 @@ fn dotted(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
 /// The path of a webhook, of which the run is the last part: who knows it may write.
 fn webhook(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
     const MAX_PATH_BYTES: usize = 80;
-    const PLACES: [&[u8]; 3] = [b"hooks.slack.com/services/", b"hooks.slack.com/workflows/", b"/api/webhooks/"];
+    const PLACES: [&[u8]; 4] =
+        [b"hooks.slack.com/services/", b"hooks.slack.com/workflows/", b"hooks.slack.com/triggers/", b"/api/webhooks/"];
     if text.before(start) != Some(b'/') {
         return None;
     }
@@ -277,7 +332,16 @@ fn parts(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
     if before.ends_with(b"Q~") && (31..=34).contains(&length) && start >= 6 {
         return before[start - 6..start].iter().all(|byte| is_token(*byte) || matches!(byte, b'.' | b'~')).then_some((start - 6, end));
     }
+    // OpenShift's.
+    if before.ends_with(b"sha256~") && length == 43 {
+        return Some((start - 7, end));
+    }
     let dot = start.checked_sub(1).filter(|at| before[*at] == b'.')?;
+    // Airtable's.
+    if length == 64 && before[dot.saturating_sub(17)..].starts_with(b"pat") {
+        let from = back(dot, 18);
+        return (dot - from == 17).then_some((from, end));
+    }
     if before.ends_with(b".atlasv1.") && length >= 60 {
         let from = back(start - 9, 15);
         return (start - 9 - from == 14).then_some((from, end));
@@ -287,6 +351,23 @@ fn parts(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
     let first = back(first_dot, 32);
     let fine = (6..=7).contains(&(dot - middle)) && (23..=28).contains(&(first_dot - first)) && matches!(before[first], b'M' | b'N' | b'O');
     (fine && (27..=40).contains(&length)).then_some((first, end))
+}
+
+/// A private key in Base64, as kubeconfigs and secrets of Kubernetes have them, from its first run on.
+fn encoded_key(text: &Text<'_>, start: usize) -> Option<(usize, usize)> {
+    // What `-----BEGIN` becomes, and `RSA `, `PRI`, `EC `, `OPEN`, `DSA `, `ENC` after it.
+    const KINDS: [&[u8]; 6] = [b"BSU0Eg", b"BQUkl", b"BFQyBQ", b"BPUEVO", b"BEU0Eg", b"BFTkNS"];
+    let rest = text.bytes[start..].strip_prefix(b"LS0tLS1CRUdJTi")?;
+    let private = KINDS.iter().any(|kind| rest.starts_with(kind));
+    private.then(|| (start, text.run(start, |byte| is_token(byte) || matches!(byte, b'+' | b'/' | b'='))))
+}
+
+/// 32 hexadecimal digits, `-us` and the number of a data centre.
+fn mailchimp(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
+    let (key, centre) = text.bytes[start..end].split_at_checked(32)?;
+    let number = centre.strip_prefix(b"-us")?;
+    let fine = key.iter().all(|byte| Class::Hex.has(*byte)) && matches!(number.len(), 1 | 2) && number.iter().all(u8::is_ascii_digit);
+    fine.then_some((start, end))
 }
 
 /// Where one of some texts ends within reach before `at`.
@@ -302,11 +383,8 @@ fn telegram(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)>
     let digits = text.bytes[..colon].iter().rev().take(11).take_while(|byte| byte.is_ascii_digit()).count();
     let from = colon - digits;
     let in_address = text.bytes[..from].ends_with(b"/bot") || text.bytes[..from].ends_with(b" bot");
-    (text.bytes[start..end].starts_with(b"AA")
-        && end - start == 35
-        && (8..=10).contains(&digits)
-        && (in_address || !text.word_before(from)))
-    .then_some((from, end))
+    (text.bytes[start..end].starts_with(b"A") && end - start == 35 && (8..=10).contains(&digits) && (in_address || !text.word_before(from)))
+        .then_some((from, end))
 }
 
 /// `0x` and 40 hexadecimal digits, no more: 64 are the hash of a transaction.
