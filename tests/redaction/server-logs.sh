@@ -8,12 +8,12 @@ SERVERS=$HERE/../servers KUBE=$HERE/../kube
 OUT=$(mkdir -p "${1:?DIR}" && cd "$1" && pwd)
 MOST=${MOST:-16000000}
 export OWNER_PID=$$ no_proxy=127.0.0.1,localhost NO_PROXY=127.0.0.1,localhost
-export KRUN=''
 WORK=$(mktemp -d)
 trap 'stop_all; rm -rf "$WORK"' EXIT
 
 stop_all() {
   for server in "$WORK"/*/pid; do [ -s "$server" ] && kill -9 "$(cat "$server")" 2>/dev/null || true; done
+  [ -s "$WORK/postgresql/db/postmaster.pid" ] && kill -QUIT "$(head -1 "$WORK/postgresql/db/postmaster.pid")" || true
   [ -e "$WORK/kube/mode" ] && KRUN=$WORK/kube "$KUBE/stop.sh" >/dev/null 2>&1 || true
 }
 
@@ -25,7 +25,7 @@ keep() {
 }
 
 # ask COUNT URL [OPTION…]: one connection, COUNT requests.
-ask() { curl -sS -g -o /dev/null --max-time 240 "${@:3}" "$2[1-$1]" || true; }
+ask() { curl -sS -o /dev/null --max-time 240 "${@:3}" "$2[1-$1]" || true; }
 
 loki() {
   "$SERVERS/loki/backend.sh" provision
@@ -34,7 +34,7 @@ loki() {
   local second; second=$(date +%s)
   ask 400 "$url/loki/api/v1/push?n=" -H 'content-type: application/json' \
     -d '{"streams":[{"stream":{"app":"shop","level":"info"},"values":[["'"$second"'000000000","request took 12 ms"],["'"$second"'000000001","cache is warm"]]}]}'
-  ask 4000 "$url/loki/api/v1/query_range?limit=5&query={app=\"shop\"}&n="
+  ask 4000 "$url/loki/api/v1/query_range?limit=5&query=%7Bapp%3D%22shop%22%7D&n="
   keep "$WORK/loki/log" loki
 }
 
@@ -64,7 +64,7 @@ kafka() {
 
 kubernetes() {
   "$KUBE/provision.sh" api >/dev/null
-  export KRUN=$WORK/kube ETCD_LOG_LEVEL=debug
+  export KRUN=$WORK/kube KUBE_ETCD_LOG=debug
   API_FLAGS="-v=8" "$KUBE/start.sh" api >/dev/null
   . "$KRUN/env"
   local auth=(--cacert "$KUBE_CA" -H "Authorization: Bearer $KUBE_TOKEN")

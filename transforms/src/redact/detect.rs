@@ -188,7 +188,9 @@ pub(super) fn credential(text: &Text<'_>, start: usize) -> Option<(Detector, usi
     const SCHEMES: [&[u8]; 5] = [b"bearer", b"basic", b"negotiate", b"apikey", b"token"];
     let rest = text.bytes.get(start..)?;
     let scheme = SCHEMES.iter().position(|word| rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))?;
-    if text.word_before(start) {
+    // `secret_token 9b74…`
+    let joined = scheme == 4 && text.before(start) == Some(b'_');
+    if text.word_before(start) && !joined {
         return None;
     }
     let word = start + SCHEMES[scheme].len();

@@ -221,6 +221,10 @@ impl Number<'_> {
         if self.text.before(start) != Some(b'+') || self.text.word_before(start - 1) {
             return None;
         }
+        // Go's monotonic clock: `m=+3.664183935`.
+        if self.text.bytes[..start].ends_with(b" m=+") && self.separator(0) == b"." {
+            return None;
+        }
         let mut taken = [0u8; 3];
         let (mut total, mut skipped, mut best) = (0, 0, None);
         let mut limits = (8, 15);
@@ -268,6 +272,7 @@ impl Number<'_> {
             {
                 4
             }
+            ([2, 2, 3, 4, ..], b'6') if second == Some(b'6') && self.uniform(4, b"-") => 4,
             ([3, 7, ..], b'0') if self.uniform(2, b"-") && self.is_mobile() => 2,
             ([3, 3, 4, ..], b'0') if bracket && matches!(self.separator(0), [b')', ..]) && self.is_mobile() => 3,
             ([3, 3, 4, ..] | [4, 3, 3, ..] | [2, 4, 4, ..] | [3, 4, 3, ..], b'0') if self.uniform(3, b"- .") && self.is_mobile() => 3,
@@ -338,7 +343,10 @@ impl Number<'_> {
                 let thai = self.text.raw || beside(context::PHONE) || context::is_thai(self.text, self.start());
                 self.fits(3, Detector::Phone, |digits| place(digits) && thai)
             }
-            [3, 1, 5, 1, ..] if self.uniform(4, b"- ") => self.fits(4, Detector::Account, |_| near(context::ACCOUNT)),
+            [3, 1, 5, 1, ..] if self.uniform(4, b"- ") => {
+                let thai = self.text.raw || context::is_thai(self.text, self.start());
+                self.fits(4, Detector::Account, |_| thai || near(context::ACCOUNT))
+            }
             [10, ..] => self
                 .fits(1, Detector::Account, |_| beside(context::ACCOUNT) && (self.text.raw || context::is_thai(self.text, self.start()))),
             _ => None,

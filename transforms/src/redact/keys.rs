@@ -60,7 +60,7 @@ pub(super) fn may_be_personal(bytes: &[u8], last: usize, detector: Detector) -> 
     let between = |byte: &u8| matches!(byte, b'"' | b'\'' | b'`' | b'\\' | b':' | b'=' | b'>' | b']') || byte.is_ascii_whitespace();
     let Some(start) = rest.iter().take(MAX_BETWEEN_BYTES).position(|byte| !between(byte)) else { return rest.len() > MAX_BETWEEN_BYTES };
     let word = &rest[start..];
-    if detector == Detector::Password {
+    if matches!(detector, Detector::Password | Detector::CardCode) {
         return true;
     }
     let escaped = |byte: &u8| matches!(byte, b'%' | b'\\');
@@ -78,6 +78,16 @@ pub(super) fn value(text: &Text<'_>, at: usize, done: &Done) -> Option<KeyValue>
     let mut at = last + 1;
     let key_quote = text.get(at).filter(|byte| matches!(byte, b'"' | b'\'' | b']'));
     at += usize::from(key_quote.is_some());
+    if text.get(at) == Some(b'>') {
+        return element(text, says, at, done);
+    }
+    // `<add key="Password" value="x"/>`, `{"name":"DB_PASSWORD","value":"x"}`
+    const PAIRS: [&[u8]; 3] = [b" value", b",\"value\"", b", \"value\""];
+    if key_quote == Some(b'"')
+        && let Some(pair) = PAIRS.iter().find(|pair| text.bytes[at..].starts_with(pair))
+    {
+        at += pair.len();
+    }
     at = spaces(at);
     let sign = text.get(at).filter(|byte| matches!(byte, b':' | b'='))?;
     at += 1;
@@ -128,10 +138,63 @@ pub(super) fn value(text: &Text<'_>, at: usize, done: &Done) -> Option<KeyValue>
         let starts = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte >= 0x80;
         end = names_end(text, at, end, if detector == Detector::Address { MAX_ADDRESS_WORDS } else { 3 }, starts);
     }
-    // `password: must be set` is a sentence.
+    // `password: must be set` is a sentence, and so is `password: required`.
     let sentence = sign == b':' && at > spaced && key_quote.is_none() && text.bytes[at..end].iter().all(u8::is_ascii_lowercase);
+    let alone = detector == Detector::Password && end >= at + 4 && text.get(end) != Some(b' ') && !STATES.contains(&&text.bytes[at..end]);
+    let sentence = sentence && !alone;
     (!sentence || detector == Detector::Cookie).then_some(KeyValue { says, start: at, end, quoted: false, run })
 }
+
+/// The text of an element of XML with the name of a key, whose `>` stands at `at`: `<password>x</password>`.
+fn element(text: &Text<'_>, says: Says, at: usize, done: &Done) -> Option<KeyValue> {
+    const MAX_NAME_BYTES: usize = 64;
+    let name = text.bytes[..at].iter().rev().take(MAX_NAME_BYTES).take_while(|byte| is_word(**byte) || matches!(byte, b'-' | b'.' | b':'));
+    if at.checked_sub(name.count() + 1).is_none_or(|before| text.bytes[before] != b'<') || says.detector == Detector::Cookie {
+        return None;
+    }
+    let end = text.run(at + 1, |byte| byte != b'<' && byte != b'\n');
+    text.bytes[end..].starts_with(b"</").then_some(KeyValue { says, start: at + 1, end, quoted: true, run: done.run })
+}
+
+/// What is said of passwords, and is none.
+const STATES: [&[u8]; 36] = [
+    b"accepted",
+    b"changed",
+    b"correct",
+    b"deleted",
+    b"denied",
+    b"disabled",
+    b"empty",
+    b"enabled",
+    b"encrypted",
+    b"error",
+    b"expired",
+    b"failed",
+    b"given",
+    b"hidden",
+    b"incorrect",
+    b"invalid",
+    b"missing",
+    b"mismatch",
+    b"needed",
+    b"none",
+    b"null",
+    b"optional",
+    b"prompt",
+    b"provided",
+    b"rejected",
+    b"removed",
+    b"required",
+    b"reset",
+    b"sent",
+    b"string",
+    b"success",
+    b"unknown",
+    b"unset",
+    b"updated",
+    b"valid",
+    b"wrong",
+];
 
 /// Where a value without quotes ends, and from where on any other would end there, too: a tag at its start is passed as a whole.
 fn unquoted(text: &Text<'_>, start: usize) -> (usize, usize) {
@@ -237,8 +300,14 @@ fn fits(says: Says, value: &[u8], quoted: bool) -> bool {
         Detector::Name if strict => is_full_name(value),
         Detector::Address if strict => quoted && digits > 0 && letters > 3 && value.len() <= 200 && is_house(value),
         Detector::Name => digits < value.len() && value.len() <= 200,
-        // A postal code alone has no letters.
-        Detector::Address => (letters > 0 || (4..=10).contains(&digits) || !value.is_ascii()) && value.len() <= 400,
+        // A postal code alone has no letters; a word alone is often something else.
+        Detector::Address if value.is_ascii() && !value.contains(&b' ') => {
+            (4..=10).contains(&digits) && digits == value.len()
+                || letters > 0
+                    && (digits > 0 || value[0].is_ascii_uppercase())
+                    && !value.iter().any(|byte| matches!(byte, b'.' | b'_' | b'/'))
+        }
+        Detector::Address => (letters > 0 || !value.is_ascii()) && value.len() <= 400,
         Detector::Account => digits >= 6 && value.len() <= 40 && others(b" -") || is_bank(value),
         Detector::SeedPhrase => letters >= 12,
         Detector::Password if strict => {
@@ -294,7 +363,9 @@ fn is_house(value: &[u8]) -> bool {
 fn is_secret(value: &[u8], digits: usize, quoted: bool) -> bool {
     let upper = value.iter().any(u8::is_ascii_uppercase);
     let plain = value.iter().all(|byte| is_word(*byte) || matches!(byte, b'-' | b'.' | b'/' | b'+' | b'=' | b'~' | b':'));
-    let name = !upper && plain && (digits == 0 || value.len() < 16 || value.contains(&b'/'));
+    let parts = value.iter().any(|byte| !byte.is_ascii_alphanumeric());
+    let short = value.len() < 16 && (parts || digits < 2 || value.len() < 8);
+    let name = !upper && plain && (digits == 0 || short || value.contains(&b'/'));
     // `apiKey=API_VERSIONS` is Kafka's.
     let constant = value.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_');
     let code = value.iter().any(|byte| matches!(byte, b'{' | b'(')) && !quoted;

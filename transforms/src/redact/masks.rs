@@ -38,7 +38,7 @@ pub(super) struct Masks {
     pub(super) account: u64,
     /// A `<` before another one or a digit.
     pub(super) filler: u64,
-    /// The last byte of what may be a key: a letter before a quote, `=`, `:`, a backslash, `%`, `]` or a new line; or a space
+    /// The last byte of what may be a key: a letter before a quote, `=`, `:`, a backslash, `%`, `]`, `>` or a new line; or a space
     /// before `=` or `:`.
     pub(super) key_end: u64,
 }
@@ -77,7 +77,8 @@ fn of<S: Simd>(simd: S, window: &[u8]) -> Masks {
     let wide = !byte.simd_lt(0x80);
 
     let assigns = is(next, b'=') | is(next, b':');
-    let ends = assigns | is(next, b'"') | is(next, b'\\') | is(next, b'%') | is(next, b'\n') | is(next, b'\'') | is(next, b']');
+    let ends =
+        assigns | is(next, b'"') | is(next, b'\\') | is(next, b'%') | is(next, b'\n') | is(next, b'\'') | is(next, b']') | is(next, b'>');
 
     let literal = |one: u8, two: u8, three: u8| is(lower, one) & is(lower_next, two) & is(lower_third, three);
     let word = literal(b'e', b'y', b'j')
@@ -150,7 +151,7 @@ mod tests {
             filler: mask(&|b| b[0] == b'<' && (b[1] == b'<' || b[1].is_ascii_digit())),
             key_end: mask(&|b| {
                 let letter = b[0].is_ascii_alphabetic() || b[0] >= 0x80;
-                letter && matches!(b[1], b'=' | b':' | b'"' | b'\'' | b'\\' | b'%' | b'\n' | b']')
+                letter && matches!(b[1], b'=' | b':' | b'"' | b'\'' | b'\\' | b'%' | b'\n' | b']' | b'>')
                     || b[0] == b' ' && matches!(b[1], b'=' | b':')
             }),
         }

@@ -3,7 +3,7 @@
 use super::catalog::{COUNT, Detector};
 use super::scan::{self, Needs, Places};
 use super::text::{Text, is_token};
-use super::{bank, commands, detect, digits, keys, names, tokens};
+use super::{bank, commands, detect, digits, key_words, keys, tokens};
 
 /// What the readers are to look for.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ impl Wanted {
             macs: any(&[Mac]),
             colons: any(&[Ipv6]),
             runs: any(&[ApiToken, Ethereum, Bitcoin, Ton, Mrz]),
-            keys: any(names::DETECTORS),
+            keys: any(key_words::DETECTORS),
         };
         Wanted { on, keep_private, needs }
     }

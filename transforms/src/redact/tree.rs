@@ -64,6 +64,8 @@ fn level(engine: &mut Engine, raw: &[u8], below: Below<'_>, looks: &dyn Fn(usize
     // The key that the next value stands below, and those of the objects and arrays around it.
     let mut below = below;
     let mut outer: Vec<(Below<'_>, bool)> = Vec::new();
+    // `{"name":"DB_PASSWORD","value":"x"}`: the name is the key of what stands below `value`.
+    let mut named: Option<Cow<'_, [u8]>> = None;
     while at < raw.len() {
         let byte = raw[at];
         let start = at;
@@ -85,7 +87,12 @@ fn level(engine: &mut Engine, raw: &[u8], below: Below<'_>, looks: &dyn Fn(usize
             if is_key {
                 // Values stand below the key as it is now, so that redacting again sees the same.
                 let key = redacted.map_or(Cow::Borrowed(text), |redacted| Cow::Owned(redacted.into_owned()));
-                below = Below { key, looks: here };
+                below = match named.take_if(|_| matches!(text, b"value" | b"Value")) {
+                    Some(name) => Below { key: name, looks: true },
+                    None => Below { key, looks: here },
+                };
+            } else if matches!(&*below.key, b"name" | b"Name" | b"key" | b"Key") {
+                named = names::says(text, false).filter(|says| !says.strict).map(|_| Cow::Borrowed(text));
             }
             at += 1;
         } else if byte == b'-' || byte.is_ascii_digit() {
@@ -101,12 +108,18 @@ fn level(engine: &mut Engine, raw: &[u8], below: Below<'_>, looks: &dyn Fn(usize
             }
         } else {
             match byte {
-                b'{' => outer.push((std::mem::take(&mut below), false)),
+                b'{' => {
+                    named = None;
+                    outer.push((std::mem::take(&mut below), false));
+                }
                 b'[' => {
                     let elements = below.of_elements();
                     outer.push((std::mem::replace(&mut below, elements), true));
                 }
-                b'}' | b']' => below = outer.pop().map_or(Below::default(), |(below, _)| below),
+                b'}' | b']' => {
+                    named = None;
+                    below = outer.pop().map_or(Below::default(), |(below, _)| below);
+                }
                 b',' => below = if let Some((below, true)) = outer.last() { below.of_elements() } else { Below::default() },
                 _ => {}
             }

@@ -43,6 +43,15 @@ const TOKENS: &[&[u8]] = &[
     b"]",
     b",",
     b"***",
+    b"--password ",
+    b" -u a:bcd",
+    b"curl ",
+    b"mysql -pabcd",
+    b"</password>",
+    b"<password>",
+    b",\"value\":",
+    b"\xe0\xb9\x91",
+    b" x123",
 ];
 
 fn lossy(input: &[u8]) -> String {
