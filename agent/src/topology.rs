@@ -70,7 +70,8 @@ pub fn build(
         }
         let queue = open_queue(&name, &parts, share, state, &control, &stats, &*clock)?;
         let scope = FrameScope::new(state.epoch(), name.clone(), run);
-        outlets.push(Outlet::new(parts.sink.encoder(), Bodies::new(parts.compression, parts.limits), scope, queue.clone()));
+        let bodies = Bodies::new(parts.compression, parts.limits).at_most(share.open_bytes);
+        outlets.push(Outlet::new(parts.sink.encoder(), bodies, scope, queue.clone()));
         deliveries.push(Delivery {
             dead_letters: dead_letters(&named.common, &name, state, queue.stats()),
             name,
