@@ -185,9 +185,12 @@ impl Collector for Counts {
         let sinks: Vec<_> = of_kind("sink").filter_map(|c| Some((c, &**stats.sinks.get(&c.name)?))).collect();
         write_all(SOURCE_METRICS, &sources, now, &mut encoder)?;
         write_all(SINK_METRICS, &sinks, now, &mut encoder)?;
-        if let Some(metadata) = metadata {
-            let open = metadata.unread_bytes.by_namespace();
-            stats.forget_namespaces(|name| open.iter().any(|(namespace, _)| **namespace == *name));
+        let behind = metadata.as_ref().map(|counts| {
+            let waiting = sinks.iter().map(|(_, sink)| sink.oldest_waiting.get()).filter(|since| *since > 0).min();
+            counts.backlog.by_namespace(waiting.map(Nanos), now, clock.unix_nanos())
+        });
+        if let Some(behind) = &behind {
+            stats.forget_namespaces(|name| behind.iter().any(|one| *one.namespace == *name));
         }
         let report = stats.report();
         let mut single = |name: &str, help: &str, kind: Kind, value: f64| {
@@ -204,9 +207,7 @@ impl Collector for Counts {
                 single(metric.name, metric.help, metric.kind, (metric.read)(counts, now))?;
             }
         }
-        if let Some(counts) = metadata {
-            let waiting = sinks.iter().map(|(_, sink)| sink.oldest_waiting.get()).filter(|since| *since > 0).min();
-            let behind = counts.backlog.by_namespace(waiting.map(Nanos), now, clock.unix_nanos());
+        if let Some(behind) = &behind {
             let mut by_namespace = |name: &str, help: &str, value: fn(&Behind) -> f64| -> fmt::Result {
                 let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
                 // `namespace` is what Prometheus calls that of the agent's own pod.
@@ -231,7 +232,7 @@ impl Collector for Counts {
         for found in report.redactions_by_namespace() {
             let (rule, action) = found.rule.split_once('.').unwrap_or((&found.rule, "replace"));
             let labels: Vec<_> =
-                [Some(("rule", rule)), Some(("action", action)), found.namespace.as_deref().map(|name| ("namespace", name))]
+                [Some(("rule", rule)), Some(("action", action)), found.namespace.as_deref().map(|name| ("pod_namespace", name))]
                     .into_iter()
                     .flatten()
                     .collect();
