@@ -8,8 +8,7 @@ tests/servers/chdb/backend.sh provision
 tests/servers/chdb/backend.sh start "$dir"
 CLICKHOUSE_URL=$(cat "$dir/url")
 export CLICKHOUSE_URL
-skidder=(${SKIDDER_BIN:-cargo run --quiet --bin skidder --})
-# The sample is older than what the table keeps (TTL, 30 days).
-"${skidder[@]}" init clickhouse | sed '/^TTL /d; s/;$//' | curl -sS --fail-with-body "$CLICKHOUSE_URL/" --data-binary @-
+read -ra skidder <<<"${SKIDDER_BIN:-cargo run --quiet --bin skidder --}"
+"${skidder[@]}" init clickhouse | curl -sS --fail-with-body "$CLICKHOUSE_URL/" --data-binary @-
 "${skidder[@]}" run --once -c examples/clickhouse/pipeline.toml
 curl -sS "$CLICKHOUSE_URL/" -d "SELECT Timestamp, ServiceName, SeverityText, Body FROM otel_logs WHERE ResourceAttributes['k8s.namespace.name'] = 'catalog' ORDER BY Timestamp LIMIT 3 FORMAT Vertical"

@@ -8,7 +8,7 @@ tests/servers/otelcol/backend.sh provision
 tests/servers/otelcol/backend.sh start "$dir"
 OTLP_URL=http://$(cat "$dir/grpc")
 export OTLP_URL
-skidder=(${SKIDDER_BIN:-cargo run --quiet --bin skidder --})
+read -ra skidder <<<"${SKIDDER_BIN:-cargo run --quiet --bin skidder --}"
 "${skidder[@]}" run --once -c examples/otlp/pipeline.toml
-head -c 2000 "$dir/out.jsonl"
-echo
+# A line of its output is a request: resources, and their records.
+head -n 1 "$dir/out.jsonl" | python3 -m json.tool --no-ensure-ascii --indent 1 | sed -n 1,120p

@@ -197,6 +197,14 @@ impl<F: Fn(&Frame) -> HttpRequest + Send + Sync> Transport for HttpTransport<F> 
     }
 }
 
+/// `problem` of a sink that has one `endpoint`, in place of the list `endpoints`.
+pub(crate) fn of_the_endpoint(problem: Problem) -> Problem {
+    match problem.path.first().map(String::as_str) {
+        Some("endpoints") => Problem { path: vec!["endpoint".to_owned()], ..problem },
+        _ => problem,
+    }
+}
+
 /// An endpoint as it may be shown, and the user that stood in it.
 fn endpoint(text: &str) -> Result<(Url, Option<Auth>), String> {
     // The text may hold a password: errors do not show it.

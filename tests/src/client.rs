@@ -92,9 +92,14 @@ pub fn post(base: &str, target: &str, body: &str) -> io::Result<Answer> {
 
 /// `text` as it stands in a query.
 pub fn percent_encode(text: &str) -> String {
+    percent_encode_bytes(text.as_bytes())
+}
+
+/// The same of bytes: all are encoded but what RFC 3986 calls unreserved.
+pub fn percent_encode_bytes(bytes: &[u8]) -> String {
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),
     };
-    text.bytes().map(encode).collect()
+    bytes.iter().copied().map(encode).collect()
 }

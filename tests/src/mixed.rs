@@ -125,6 +125,11 @@ impl Mixed {
         format!("web-7c9d6f5b8c-{:05}", seq % self.pods)
     }
 
+    /// The stream that record `seq` goes to.
+    pub fn stream(seq: u64) -> &'static str {
+        if seq.is_multiple_of(7) { "stderr" } else { "stdout" }
+    }
+
     /// The live log file of a pod below `root`.
     fn file(root: &Path, pod: u64) -> std::path::PathBuf {
         root.join(format!("shop_web-7c9d6f5b8c-{pod:05}_00000000-0000-4000-8000-{pod:012}")).join("app").join("0.log")
@@ -147,8 +152,7 @@ impl Mixed {
                 }
                 for seq in block {
                     let Record { nanos, line, .. } = self.record(seq);
-                    let stream = if seq.is_multiple_of(7) { "stderr" } else { "stdout" };
-                    write!(file, "{} {stream} F ", rfc3339(nanos))?;
+                    write!(file, "{} {} F ", rfc3339(nanos), Self::stream(seq))?;
                     file.write_all(&line)?;
                     file.write_all(b"\n")?;
                 }

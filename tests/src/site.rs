@@ -73,6 +73,13 @@ impl Site {
         self.once_with(&[])?.expect_success()
     }
 
+    /// The dead letters that its sinks have, as `skidder dlq show` gives them.
+    pub fn letters(&self) -> Result<Vec<Value>, String> {
+        let shown = Agent::run(self.root(), &["dlq", "show", "--json", "-c", CONFIG])?.expect_success()?;
+        let text = String::from_utf8_lossy(&shown.stdout);
+        text.lines().map(|line| serde_json::from_str(line).map_err(|error| format!("{error}: {line}"))).collect()
+    }
+
     /// The bytes of a file in it; none where it is not there.
     pub fn read(&self, relative: &str) -> Vec<u8> {
         fs::read(self.path(relative)).unwrap_or_default()

@@ -11,6 +11,7 @@ use skidder_tests::chance::{self, Chance};
 use skidder_tests::client::post;
 use skidder_tests::front::Front;
 use skidder_tests::mixed::Mixed;
+use skidder_tests::real::{self, Account, Differences, Torment, fails, pods_site};
 use skidder_tests::servers::{Kind, Server};
 use skidder_tests::site::Site;
 use skidder_tests::store::{Fault, Faults};
@@ -19,10 +20,6 @@ use skidder_tests::workspace;
 /// 2026-11-24T06:00:00Z.
 const BEGIN: i64 = 1_795_500_000_000_000_000;
 const RECORDS: u64 = 200_000;
-/// Kills of the agent while it ships these, and how many of them take the server too.
-const KILLS: u64 = 16;
-const SERVER_KILLS_OF: u64 = 5;
-
 /// The answer to a query that must succeed.
 fn query(server: &Server, sql: &str) -> String {
     let answer = post(server.url(), "/", sql).unwrap();
@@ -35,30 +32,13 @@ fn start() -> Server {
     let server = Server::start(Kind::ClickHouse).unwrap();
     let site = Site::new("").unwrap();
     let printed = Agent::run(site.root(), &["init", "clickhouse"]).unwrap().expect_success().unwrap();
-    // Without its TTL: what the tests write has times of its own, which grow old.
-    let printed = String::from_utf8(printed.stdout).unwrap();
-    let table: Vec<&str> = printed.trim().trim_end_matches(';').lines().filter(|line| !line.starts_with("TTL ")).collect();
-    query(&server, &table.join("\n"));
+    query(&server, String::from_utf8(printed.stdout).unwrap().trim());
     server
 }
 
-/// Pods to the default table of a server at `url`, with more lines for the sink.
-fn config(url: &str, more: &str) -> String {
-    format!(
-        r#"data_dir = "state"
-[sources.pods]
-type = "kubernetes_logs"
-root = "pods"
-[transforms.parse]
-type = "json"
-inputs = ["pods"]
-[sinks.store]
-type = "clickhouse"
-inputs = ["parse"]
-endpoints = ["{url}"]
-{more}
-"#
-    )
+/// The lines of a sink.
+fn sink(url: &str, more: &str) -> String {
+    format!("type = \"clickhouse\"\nendpoints = [\"{url}\"]\n{more}")
 }
 
 /// A row of the default table.
@@ -86,11 +66,10 @@ struct Row {
 /// Compares each row with the record that was read: all fields, none lost, none twice. The rows come in pieces, so that no
 /// answer is larger than need be.
 fn check(server: &Server, mixed: &Mixed, records: u64) {
-    let mut seen = vec![0u8; records as usize];
-    let mut wrong = Vec::new();
+    let mut account = Account::new(mixed, records);
     let step = 20_000;
     for from in (0..records).step_by(step) {
-        let (start, end) = (mixed.record(from).nanos, mixed.record((from + step as u64).min(records)).nanos);
+        let (start, end) = (mixed.record_nanos(from), mixed.record_nanos((from + step as u64).min(records)));
         let sql = format!(
             "SELECT toUnixTimestamp64Nano(Timestamp) AS nanos, Body, SeverityText, SeverityNumber, TraceId, SpanId, ServiceName, LogAttributes, \
              ResourceAttributes FROM default.otel_logs WHERE nanos >= {start} AND nanos < {end} FORMAT JSONEachRow \
@@ -98,30 +77,15 @@ fn check(server: &Server, mixed: &Mixed, records: u64) {
         );
         for line in query(server, &sql).lines() {
             let row: Row = serde_json::from_str(line).unwrap();
-            let Some(seq) = mixed.seq(row.nanos).filter(|seq| *seq < records) else {
-                wrong.push(format!("no record has the time {}", row.nanos));
-                continue;
-            };
-            seen[seq as usize] = seen[seq as usize].saturating_add(1);
-            wrong.extend(differences(mixed, seq, &row));
+            account.enter(row.nanos, |seq, differences| compare(mixed, seq, &row, differences));
         }
     }
-    let lost = seen.iter().filter(|count| **count == 0).count();
-    let twice = seen.iter().filter(|count| **count > 1).count();
-    let first = |wanted: fn(&u8) -> bool| seen.iter().position(wanted);
-    assert!(
-        lost == 0 && twice == 0 && wrong.is_empty(),
-        "{lost} lost (first {:?}), {twice} twice (first {:?}), {} differ: {:#?}",
-        first(|count| *count == 0),
-        first(|count| *count > 1),
-        wrong.len(),
-        &wrong[..wrong.len().min(5)]
-    );
+    assert_eq!(account.close(), Ok(0), "none lost, changed or twice");
     assert_eq!(query(server, "SELECT count() FROM default.otel_logs").trim(), records.to_string());
 }
 
 /// What of the row is not as the record has it.
-fn differences(mixed: &Mixed, seq: u64, row: &Row) -> Vec<String> {
+fn compare(mixed: &Mixed, seq: u64, row: &Row, differences: &mut Differences<'_>) {
     let mut expected: BTreeMap<String, String> = BTreeMap::new();
     let (mut body, mut level, mut trace, mut span) = Default::default();
     for (name, json) in mixed.record(seq).fields() {
@@ -135,44 +99,26 @@ fn differences(mixed: &Mixed, seq: u64, row: &Row) -> Vec<String> {
             _ => drop(expected.insert(name, plain)),
         }
     }
-    let number = match level.to_lowercase().as_str() {
-        "" => 0,
-        "debug" => 5,
-        "info" => 9,
-        "warn" => 13,
-        "error" => 17,
-        _ => 21,
-    };
-    let mut out = Vec::new();
-    let mut differ = |what: &str, is: &dyn std::fmt::Debug, was: &dyn std::fmt::Debug| {
-        let (is, was) = (format!("{is:?}"), format!("{was:?}"));
-        if is != was {
-            let short = |text: String| text.chars().take(300).collect::<String>();
-            out.push(format!("record {seq}, {what}: is {} and was {}", short(is), short(was)));
-        }
-    };
-    differ("Body", &row.body, &body);
-    differ("SeverityText", &row.severity_text, &level);
-    differ("SeverityNumber", &row.severity_number, &number);
-    differ("TraceId", &row.trace_id, &trace);
-    differ("SpanId", &row.span_id, &span);
-    differ("ServiceName", &row.service_name, &"web-7c9d6f5b8c");
+    differences.differ("Body", &row.body, &body);
+    differences.differ("SeverityText", &row.severity_text, &level);
+    differences.differ("SeverityNumber", &u64::from(row.severity_number), &real::severity(&level));
+    differences.differ("TraceId", &row.trace_id, &trace);
+    differences.differ("SpanId", &row.span_id, &span);
+    differences.differ("ServiceName", &*row.service_name, "web-7c9d6f5b8c");
     let mut attributes = row.log_attributes.clone();
-    let stream = if seq.is_multiple_of(7) { "stderr" } else { "stdout" };
-    differ("log.iostream", &attributes.remove("log.iostream"), &Some(stream));
+    differences.differ("log.iostream", &attributes.remove("log.iostream"), &Some(Mixed::stream(seq).to_owned()));
     let file = attributes.remove("log.file.path").unwrap_or_default();
-    differ("log.file.path", &file.ends_with("/app/0.log"), &true);
-    differ("LogAttributes", &attributes, &expected);
-    differ("k8s.pod.name", &row.resource_attributes.get("k8s.pod.name"), &Some(mixed.pod(seq)));
-    differ("k8s.namespace.name", &row.resource_attributes.get("k8s.namespace.name"), &Some("shop"));
-    out
+    differences.differ("log.file.path", &file.ends_with("/app/0.log"), &true);
+    differences.differ("LogAttributes", &attributes, &expected);
+    differences.differ("k8s.pod.name", &row.resource_attributes.get("k8s.pod.name"), &Some(&mixed.pod(seq)));
+    differences.differ("k8s.namespace.name", &row.resource_attributes.get("k8s.namespace.name"), &Some(&"shop".to_owned()));
 }
 
 #[test]
 fn mixed_records_arrive_whole() {
     let server = start();
     let mixed = Mixed::new(1, 4, BEGIN);
-    let site = Site::new(config(server.url(), "")).unwrap();
+    let site = pods_site(&sink(server.url(), "")).unwrap();
     mixed.write(&site.path("pods"), 0, RECORDS).unwrap();
     let valid = Agent::run(site.root(), &["validate", "-c", "pipeline.toml"]).unwrap().expect_success().unwrap();
     let said = String::from_utf8_lossy(&valid.stdout).into_owned();
@@ -186,81 +132,40 @@ fn mixed_records_arrive_whole() {
 }
 
 #[test]
+fn each_compression_is_one_that_the_engine_takes() {
+    let server = start();
+    for compression in ["zstd", "gzip", "none"] {
+        query(&server, "TRUNCATE TABLE otel_logs");
+        let mixed = Mixed::new(3, 2, BEGIN);
+        let site = pods_site(&sink(server.url(), &format!("compression = \"{compression}\""))).unwrap();
+        mixed.write(&site.path("pods"), 0, 10_000).unwrap();
+        site.once().unwrap();
+        check(&server, &mixed, 10_000);
+    }
+}
+
+#[test]
 fn nothing_is_lost_and_nothing_there_twice_through_faults_and_kills() {
     let seed = chance::seed();
     eprintln!("seed {seed}: repeat with SKIDDER_SEED={seed}");
-    let mut chance = Chance::new(seed);
     let mut server = start();
     let front = Front::start(server.url()).unwrap();
-    let faults = Faults {
-        by_chance: vec![
-            (40, Fault::TooMany { retry_after_s: None }),
-            (40, Fault::Unavailable),
-            (40, Fault::CloseBefore),
-            (60, Fault::CloseAfter),
-            (40, Fault::HalfRead),
-            (60, Fault::TruncatedAnswer),
-        ],
-        seed,
-        ..Faults::default()
-    };
     let mixed = Mixed::new(seed, 4, BEGIN);
     let more = "batch = { max_bytes = \"512KiB\", timeout_secs = 0.2 }\nrequest = { retry_initial_backoff_ms = 20, retry_max_duration_secs = 1 }\n";
-    let site = Site::new(config(&front.url(), more)).unwrap();
-    front.set_faults(faults);
-    let slice = RECORDS / KILLS;
-    for kill in 0..KILLS {
-        let agent = site.start().unwrap();
-        mixed.write(&site.path("pods"), kill * slice, (kill + 1) * slice).unwrap();
-        std::thread::sleep(Duration::from_millis(100 + chance.below(1500)));
-        if kill % SERVER_KILLS_OF == 2 {
-            server.kill().unwrap();
-            std::thread::sleep(Duration::from_millis(chance.below(500)));
-            agent.kill().unwrap();
-            server.restart().unwrap();
-        } else {
-            agent.kill().unwrap();
-        }
-    }
-    site.once().unwrap();
+    let site = pods_site(&sink(&front.url(), more)).unwrap();
+    front.set_faults(real::faults(seed, &[(60, Fault::TruncatedAnswer)]));
+    let torment = Torment { records: RECORDS, kills: 16, server_kills: vec![2, 7, 12], pause: Duration::from_millis(1500) };
+    torment.ship(&mut server, &site, &mixed, &mut Chance::new(seed), |_| {}).unwrap();
     let seen = front.seen();
     assert!(seen.ambiguous > 5, "{seen:?}");
     eprintln!("{seen:?}");
     check(&server, &mixed, RECORDS);
 }
 
-/// A site whose source is one file of JSON lines, and whose sink has these lines too.
+/// A site that ships one file to the server, with more lines for the sink.
 fn file_site(server: &Server, more: &str) -> Site {
-    let url = server.url();
-    Site::new(format!(
-        r#"data_dir = "state"
-[sources.app]
-type = "file"
-include = ["app.log"]
-[transforms.parse]
-type = "json"
-inputs = ["app"]
-[sinks.store]
-type = "clickhouse"
-inputs = ["parse"]
-endpoints = ["{url}"]
-request = {{ retry_initial_backoff_ms = 20, retry_max_duration_secs = 1 }}
-{more}
-"#
-    ))
-    .unwrap()
-}
-
-/// `run --once` that cannot deliver within some seconds; what it said.
-fn fails(site: &Site) -> String {
-    let ended = site.once_with(&["--timeout", "4"]).unwrap();
-    assert_eq!(ended.code(), Some(1), "{ended}");
-    ended.stderr
-}
-
-fn letters(site: &Site) -> Vec<serde_json::Value> {
-    let shown = Agent::run(site.root(), &["dlq", "show", "--json", "-c", "pipeline.toml"]).unwrap().expect_success().unwrap();
-    String::from_utf8_lossy(&shown.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let retry = "request = { retry_initial_backoff_ms = 20, retry_max_duration_secs = 1 }";
+    real::file_site(&sink(server.url(), &format!("{retry}\n{more}"))).unwrap()
 }
 
 #[test]
@@ -272,6 +177,10 @@ fn each_error_has_its_outcome() {
     many_partitions_are_halved(&server);
     columns_that_change_under_frozen_frames(&server);
     values_that_do_not_fit_are_kept_in_the_rest(&server);
+    a_value_that_the_server_alone_can_judge_goes_alone(&server);
+    the_rest_goes_to_a_column_of_json_or_is_missed_aloud(&server);
+    a_window_too_small_for_the_fleet_is_said(&server);
+    a_materialized_view_gets_each_block_once(&server);
 }
 
 fn a_table_that_is_missing_pauses(server: &Server) {
@@ -281,7 +190,7 @@ fn a_table_that_is_missing_pauses(server: &Server) {
     assert_eq!(look.code(), Some(1), "{look}");
     assert!(format!("{}{look}", String::from_utf8_lossy(&look.stdout)).contains("default.missing does not exist"), "{look}");
     Agent::run(site.root(), &["validate", "--offline", "-c", "pipeline.toml"]).unwrap().expect_success().unwrap();
-    let said = fails(&site);
+    let said = fails(&site).unwrap().stderr;
     assert!(said.contains("paused") && said.contains("code 60 (UNKNOWN_TABLE)"), "{said}");
     query(
         server,
@@ -289,7 +198,7 @@ fn a_table_that_is_missing_pauses(server: &Server) {
     );
     site.once().unwrap();
     assert_eq!(query(server, "SELECT message FROM missing").trim(), "one");
-    assert!(letters(&site).is_empty());
+    assert!(site.letters().unwrap().is_empty());
 }
 
 fn one_record_that_breaks_a_rule_goes_alone(server: &Server) {
@@ -306,7 +215,7 @@ fn one_record_that_breaks_a_rule_goes_alone(server: &Server) {
     let ended = site.once_with(&[]).unwrap();
     assert_eq!(ended.code(), Some(1), "{ended}");
     assert_eq!(query(server, "SELECT count(), sum(n) FROM ruled").trim(), format!("996\t{}", 499_500 - 3 - 500 - 501 - 999));
-    let letters = letters(&site);
+    let letters = site.letters().unwrap();
     let mut rejected: Vec<u64> = letters.iter().filter_map(|letter| letter["record"]["n"].as_u64()).collect();
     rejected.sort_unstable();
     assert_eq!(rejected, [3, 500, 501, 999], "{letters:#?}");
@@ -325,8 +234,8 @@ fn too_many_parts_are_waited_for(server: &Server) {
     }
     let site = file_site(server, "table = \"parted\"");
     site.append("app.log", "{\"message\":\"late\"}\n").unwrap();
-    fails(&site);
-    assert!(letters(&site).is_empty());
+    fails(&site).unwrap();
+    assert!(site.letters().unwrap().is_empty());
     query(server, "ALTER TABLE parted MODIFY SETTING parts_to_throw_insert = 3000, parts_to_delay_insert = 3000");
     site.once().unwrap();
     assert_eq!(query(server, "SELECT count() FROM parted WHERE message = 'late'").trim(), "1");
@@ -360,7 +269,7 @@ fn columns_that_change_under_frozen_frames(server: &Server) {
     site.once().unwrap();
     front.set_faults(Faults { by_chance: vec![(1000, Fault::Unavailable)], ..Faults::default() });
     site.append("app.log", "{\"n\":1,\"gone\":\"g1\",\"level\":\"warn\",\"x\":{\"y\":1}}\n{\"n\":2,\"level\":null}\n").unwrap();
-    fails(&site);
+    fails(&site).unwrap();
     query(server, "ALTER TABLE changing MODIFY COLUMN level LowCardinality(Nullable(String))");
     query(server, "ALTER TABLE changing DROP COLUMN gone");
     query(server, "ALTER TABLE changing MODIFY COLUMN attributes Map(String, String)");
@@ -380,7 +289,7 @@ fn columns_that_change_under_frozen_frames(server: &Server) {
         "4\t18446744073709551615\terror\t\t\t",
     ];
     assert_eq!(rows.lines().collect::<Vec<_>>(), expected);
-    assert!(letters(&site).is_empty());
+    assert!(site.letters().unwrap().is_empty());
 }
 
 fn values_that_do_not_fit_are_kept_in_the_rest(server: &Server) {
@@ -416,6 +325,90 @@ fn values_that_do_not_fit_are_kept_in_the_rest(server: &Server) {
         }
         assert_eq!(query(server, "SELECT attributes['ratio'], attributes['list'] FROM typed WHERE n = 0").trim(), "1e400\t[1,\"x\"]");
     }
+}
+
+/// A column whose type is written as JSON, so that the server is the first to see what does not fit.
+fn a_value_that_the_server_alone_can_judge_goes_alone(server: &Server) {
+    query(
+        server,
+        "CREATE TABLE priced (n UInt32, price Decimal(9, 2)) ENGINE = MergeTree ORDER BY n SETTINGS non_replicated_deduplication_window = 1000",
+    );
+    let site = file_site(server, "table = \"priced\"");
+    let text: String = (0..300).map(|n| format!("{{\"n\":{n},\"price\":{}}}\n", if n == 150 { "\"dear\"" } else { "12.5" })).collect();
+    site.append("app.log", text).unwrap();
+    assert_eq!(site.once_with(&[]).unwrap().code(), Some(1));
+    assert_eq!(query(server, "SELECT count(), sum(price) FROM priced").trim(), "299\t3737.5");
+    let letters = site.letters().unwrap();
+    assert!(letters.len() == 1 && letters[0]["record"]["n"] == 150, "{letters:?}");
+}
+
+fn the_rest_goes_to_a_column_of_json_or_is_missed_aloud(server: &Server) {
+    let line = "{\"message\":\"m\",\"x\":{\"y\":7},\"a.b\":\"c\"}\n";
+    query(
+        server,
+        "CREATE TABLE rest (message String, attributes JSON) ENGINE = MergeTree ORDER BY tuple() \
+         SETTINGS non_replicated_deduplication_window = 1000",
+    );
+    let site = file_site(server, "table = \"rest\"");
+    site.append("app.log", line).unwrap();
+    site.once().unwrap();
+    assert_eq!(query(server, "SELECT message, attributes.x.y, attributes.a.b FROM rest").trim(), "m\t7\tc");
+    query(
+        server,
+        "CREATE TABLE no_rest (message String) ENGINE = MergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 1000",
+    );
+    let site = file_site(server, "table = \"no_rest\"");
+    let valid = Agent::run(site.root(), &["validate", "-c", "pipeline.toml"]).unwrap().expect_success().unwrap();
+    assert!(format!("{}{valid}", String::from_utf8_lossy(&valid.stdout)).contains("no column"), "{valid}");
+    site.append("app.log", line).unwrap();
+    let ended = site.once().unwrap();
+    assert!(ended.stderr.contains("fields have no column and are not stored"), "{ended}");
+}
+
+fn a_window_too_small_for_the_fleet_is_said(server: &Server) {
+    query(
+        server,
+        "CREATE TABLE small (message String) ENGINE = MergeTree ORDER BY tuple() SETTINGS non_replicated_deduplication_window = 100",
+    );
+    let site = file_site(server, "table = \"small\"\nnodes = 4\nbatch.timeout_secs = 1");
+    site.append("app.log", "{\"message\":\"m\"}\n").unwrap();
+    // Four agents, an insert each a second, for ten minutes.
+    let remedy = "ALTER TABLE default.small MODIFY SETTING non_replicated_deduplication_window = 2400";
+    let said = |stored: &str| {
+        let agent = site.start().unwrap();
+        let arrived = agent::until(|| (query(server, "SELECT count() FROM small").trim() == stored).then_some(()));
+        assert!(arrived.is_some(), "{stored} rows");
+        // The look at the window is made beside the inserts, which do not wait for it.
+        std::thread::sleep(Duration::from_secs(1));
+        agent.kill().unwrap().stderr
+    };
+    let first = said("1");
+    assert!(first.contains(remedy), "{first}");
+    let valid = Agent::run(site.root(), &["validate", "-c", "pipeline.toml"]).unwrap();
+    assert!(format!("{}{valid}", String::from_utf8_lossy(&valid.stdout)).contains(remedy), "{valid}");
+    query(server, &remedy.replace("default.", ""));
+    site.append("app.log", "{\"message\":\"m\"}\n").unwrap();
+    let second = said("2");
+    assert!(!second.contains("MODIFY SETTING"), "{second}");
+}
+
+/// An insert whose answer was lost is made again: the table refuses it, and so does the table behind its view.
+fn a_materialized_view_gets_each_block_once(server: &Server) {
+    let window = "SETTINGS non_replicated_deduplication_window = 1000";
+    query(server, &format!("CREATE TABLE seen (message String) ENGINE = MergeTree ORDER BY tuple() {window}"));
+    query(server, &format!("CREATE TABLE counted (hits UInt64) ENGINE = MergeTree ORDER BY tuple() {window}"));
+    query(server, "CREATE MATERIALIZED VIEW counting TO counted AS SELECT count() AS hits FROM seen");
+    let front = Front::start(server.url()).unwrap();
+    let site = file_site(server, "table = \"seen\"");
+    let config = String::from_utf8(site.read("pipeline.toml")).unwrap().replace(server.url(), &front.url());
+    std::fs::write(site.path("pipeline.toml"), config).unwrap();
+    front.set_faults(Faults { by_chance: vec![(500, Fault::CloseAfter)], seed: 5, ..Faults::default() });
+    for round in 0..8 {
+        site.append("app.log", format!("{{\"message\":\"{round}\"}}\n")).unwrap();
+        site.once().unwrap();
+    }
+    assert!(front.seen().ambiguous > 3, "{:?}", front.seen());
+    assert_eq!(query(server, "SELECT count(), (SELECT sum(hits) FROM counted) FROM seen").trim(), "8\t8");
 }
 
 #[test]

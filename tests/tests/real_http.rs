@@ -6,31 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
-use skidder_tests::agent::until;
+use skidder_tests::agent::{self, Agent, until};
 use skidder_tests::chance;
 use skidder_tests::client::{get, percent_encode};
 use skidder_tests::front::Front;
 use skidder_tests::mixed::Mixed;
+use skidder_tests::real::{self, pods_site};
 use skidder_tests::servers::{Kind, Server};
-use skidder_tests::site::Site;
-use skidder_tests::store::{Fault, Faults};
+use skidder_tests::workspace;
 
-fn config(url: &str) -> String {
+fn sink(url: &str) -> String {
     format!(
-        r#"data_dir = "state"
-[sources.pods]
-type = "kubernetes_logs"
-root = "pods"
-[transforms.parse]
-type = "json"
-inputs = ["pods"]
-[sinks.store]
-type = "http"
-inputs = ["parse"]
-endpoints = ["{url}/insert/jsonline?_time_field=timestamp&_msg_field=message&_stream_fields=kubernetes.pod_name"]
-id_field = "id"
-request.retry_max_duration_secs = 1.0
-"#
+        "type = \"http\"\nendpoints = [\"{url}/insert/jsonline?_time_field=timestamp&_msg_field=message&_stream_fields=kubernetes.pod_name\"]\n\
+         id_field = \"id\"\nrequest.retry_max_duration_secs = 1.0"
     )
 }
 
@@ -56,12 +44,11 @@ fn mixed_records_arrive_in_victorialogs() {
     let server = Server::start(Kind::VictoriaLogs).unwrap();
     let front = Front::start(server.url()).unwrap();
     let seed = chance::seed();
-    let others = [Fault::TooMany { retry_after_s: None }, Fault::Unavailable, Fault::CloseBefore, Fault::HalfRead, Fault::CloseAfter];
-    front.set_faults(Faults { by_chance: others.map(|fault| (60, fault)).to_vec(), seed, ..Faults::default() });
+    front.set_faults(real::faults(seed, &[]));
     let begin = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap() - 600_000_000_000;
     eprintln!("seed {seed}, begin {begin}");
     let mixed = Mixed::new(seed, 4, begin);
-    let site = Site::new(config(&front.url())).unwrap();
+    let site = pods_site(&sink(&front.url())).unwrap();
     // Without the lines of 300 KiB: this store throws away what is longer than 256.
     let long = 777;
     mixed.write(&site.path("pods"), 0, long).unwrap();
@@ -94,6 +81,18 @@ fn mixed_records_arrive_in_victorialogs() {
         assert_eq!(record["kubernetes.pod_name"], mixed.pod(seq));
     }
     assert!(checked > 50_000, "{checked}");
+}
+
+#[test]
+fn the_example_does_what_its_readme_says() {
+    let server = Server::start(Kind::VictoriaLogs).unwrap();
+    let mut command = agent::command(workspace::root()).unwrap();
+    command.args(["run", "--once", "-c", "examples/victorialogs/pipeline.toml"]).env("VICTORIALOGS_URL", server.url());
+    Agent::spawn(command).unwrap().wait(agent::DEADLINE).unwrap().expect_success().unwrap();
+    // As its script asks.
+    let stored = until(|| Some(query(&server, "*")).filter(|stored| stored.len() == 48)).expect("48 records");
+    assert!(stored.iter().all(|record| record["env"] == "demo" && !record["_msg"].contains("@example.com")), "{stored:?}");
+    assert_eq!(query(&server, "kubernetes.pod_namespace:catalog").len(), 24);
 }
 
 /// A time of RFC 3339 in UTC, in nanoseconds since 1970.

@@ -11,6 +11,7 @@ use skidder_tests::chance::{self, Chance};
 use skidder_tests::client::{get, percent_encode, post, request};
 use skidder_tests::front::Front;
 use skidder_tests::mixed::{Mixed, rfc3339};
+use skidder_tests::real::{self, Account, Differences, Torment, pods_site};
 use skidder_tests::servers::{Kind, Server};
 use skidder_tests::site::Site;
 use skidder_tests::store::{Fault, Faults};
@@ -34,22 +35,9 @@ fn mixed() -> Mixed {
     Mixed::new(seed, 4, begin)
 }
 
-fn config(url: &str, more: &str) -> String {
-    format!(
-        r#"data_dir = "state"
-[sources.pods]
-type = "kubernetes_logs"
-root = "pods"
-[transforms.parse]
-type = "json"
-inputs = ["pods"]
-[sinks.store]
-type = "loki"
-inputs = ["parse"]
-endpoint = "{url}"
-{more}
-"#
-    )
+/// A site that ships what pods write to Loki at `url`, with more lines for the sink.
+fn site(url: &str, more: &str) -> Site {
+    pods_site(&format!("type = \"loki\"\nendpoint = \"{url}\"\n{more}")).unwrap()
 }
 
 /// An entry as a query gives it.
@@ -87,35 +75,23 @@ fn query(server: &Server, logql: &str, from: i64, to: i64) -> Vec<Entry> {
 }
 
 /// Compares each entry with the record that was read: all fields, none lost. How many are there more than once.
-fn check(server: &Server, mixed: &Mixed, records: u64) -> usize {
-    let mut seen = vec![0u8; records as usize];
-    let mut wrong = BTreeMap::new();
+fn check(server: &Server, mixed: &Mixed, records: u64) -> u64 {
+    let mut account = Account::new(mixed, records);
     let step = 2000;
     for from in (0..records).step_by(step) {
-        let (start, end) = (mixed.record(from).nanos, mixed.record((from + step as u64).min(records)).nanos);
+        let (start, end) = (mixed.record_nanos(from), mixed.record_nanos((from + step as u64).min(records)));
         for entry in query(server, r#"{namespace="shop"}"#, start, end) {
-            let Some(seq) = mixed.seq(entry.nanos).filter(|seq| *seq < records) else {
-                wrong.insert("time", format!("no record has the time {}", entry.nanos));
-                continue;
-            };
-            seen[seq as usize] = seen[seq as usize].saturating_add(1);
-            wrong.extend(differences(mixed, seq, &entry));
+            account.enter(entry.nanos, |seq, differences| compare(mixed, seq, &entry, differences));
         }
     }
-    let lost = seen.iter().filter(|count| **count == 0).count();
-    assert!(
-        lost == 0 && wrong.is_empty(),
-        "{lost} lost (first {:?}); of each difference the last: {wrong:#?}",
-        seen.iter().position(|count| *count == 0)
-    );
-    seen.iter().filter(|count| **count > 1).count()
+    account.close().unwrap()
 }
 
-/// What of the entry is not as the record has it: which part, and how.
-fn differences(mixed: &Mixed, seq: u64, entry: &Entry) -> Vec<(&'static str, String)> {
+/// What of the entry is not as the record has it.
+fn compare(mixed: &Mixed, seq: u64, entry: &Entry, differences: &mut Differences<'_>) {
     let record = mixed.record(seq);
     let mut metadata = BTreeMap::from([
-        ("stream", if seq.is_multiple_of(7) { "stderr" } else { "stdout" }.to_owned()),
+        ("stream", Mixed::stream(seq).to_owned()),
         ("pod", mixed.pod(seq)),
         ("pod_uid", format!("00000000-0000-4000-8000-{:012}", seq % 4)),
         ("container_restart_count", "0".to_owned()),
@@ -137,30 +113,22 @@ fn differences(mixed: &Mixed, seq: u64, entry: &Entry) -> Vec<(&'static str, Str
             String::from_utf8_lossy(&record.line).into_owned()
         }
     };
-    let mut out = Vec::new();
-    let mut differ = |what: &'static str, is: &dyn std::fmt::Debug, was: &dyn std::fmt::Debug| {
-        let (is, was) = (format!("{is:?}"), format!("{was:?}"));
-        if is != was {
-            let short = |text: String| text.chars().take(300).collect::<String>();
-            out.push((what, format!("record {seq}: is {} and was {}", short(is), short(was))));
-        }
-    };
-    differ("line", &entry.line, &line);
+    differences.differ("line", &entry.line, &line);
     let mut found = entry.metadata.clone();
     found.remove("detected_level");
     // Where a read goes on in the midst of a file, after a kill, the first record has its id.
     found.remove("log_record_uid");
-    differ("metadata", &found, &metadata);
-    let labels = BTreeMap::from([("container", "app"), ("namespace", "shop"), ("service_name", "web-7c9d6f5b8c")]);
-    differ("labels", &entry.labels, &labels);
-    out
+    let metadata: BTreeMap<String, String> = metadata.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    differences.differ("metadata", &found, &metadata);
+    let labels = [("container", "app"), ("namespace", "shop"), ("service_name", "web-7c9d6f5b8c")];
+    differences.differ("labels", &entry.labels, &labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
 }
 
 #[test]
 fn mixed_records_arrive_whole() {
     let server = Server::start_with(Kind::Loki, &SETTINGS).unwrap();
     let mixed = mixed();
-    let site = Site::new(config(server.url(), "max_line_bytes = \"1MiB\"")).unwrap();
+    let site = site(server.url(), "max_line_bytes = \"1MiB\"");
     mixed.write(&site.path("pods"), 0, RECORDS).unwrap();
     let begin = Instant::now();
     let ended = site.once().unwrap();
@@ -175,41 +143,17 @@ fn mixed_records_arrive_whole() {
     assert_eq!(of_trace.len(), 1);
 }
 
-fn faults(seed: u64, lost_answers: u32) -> Faults {
-    let others = [Fault::TooMany { retry_after_s: None }, Fault::Unavailable, Fault::CloseBefore, Fault::HalfRead];
-    let by_chance = others.map(|fault| (30, fault)).into_iter().chain([(lost_answers, Fault::CloseAfter)]).collect();
-    Faults { by_chance, seed, ..Faults::default() }
-}
-
 const FAST: &str = "max_line_bytes = \"1MiB\"\nbatch.linger_ms = 100\nrequest.retry_max_duration_secs = 1.0\n";
 
-/// Ships records through a faulty front while agent and server are killed; how often the agent was.
-fn torment(server: &mut Server, front: &Front, site: &Site, mixed: &Mixed, records: u64, seed: u64) -> usize {
-    let mut chance = Chance::new(seed);
-    let (mut kills, mut written) = (0, 0);
-    let mut running = site.start().unwrap();
-    while written < records {
-        let next = (written + records / 20).min(records);
-        mixed.write(&site.path("pods"), written, next).unwrap();
-        written = next;
-        std::thread::sleep(Duration::from_millis(chance.below(700)));
-        if chance.per_mille(400) {
-            kills += 1;
-            running.kill().unwrap();
-            running = site.start().unwrap();
-        }
-        if written == records / 4 || written == records / 2 {
-            server.kill().unwrap();
-            std::thread::sleep(Duration::from_millis(500));
-            server.restart().unwrap();
-        }
-    }
-    running.kill().unwrap();
-    let ended = site.once_with(&["--timeout", "100"]).unwrap().expect_success().unwrap();
-    eprintln!("agent killed {kills} times, server twice; the front: {:?}\n{}", front.seen(), ended.stderr);
+/// Ships records through a faulty front while agent and server are killed; how often.
+fn torment(server: &mut Server, front: &Front, mixed: &Mixed, records: u64, seed: u64) -> u64 {
+    let site = site(&front.url(), FAST);
+    let torment = Torment { records, kills: 10, server_kills: vec![3, 7], pause: Duration::from_millis(1000) };
+    let ended = torment.ship(server, &site, mixed, &mut Chance::new(seed), |_| {}).unwrap();
+    eprintln!("the front: {:?}\n{}", front.seen(), ended.stderr);
     assert!(front.seen().ambiguous > 0);
-    assert!(dead_letters(site).is_empty());
-    kills
+    assert!(dead_letters(&site).is_empty());
+    torment.kills + 2
 }
 
 #[test]
@@ -217,15 +161,14 @@ fn nothing_is_lost_whatever_is_killed() {
     let mut server = Server::start_with(Kind::Loki, &SETTINGS).unwrap();
     let front = Front::start(server.url()).unwrap();
     let seed = chance::seed();
-    front.set_faults(faults(seed, 60));
+    front.set_faults(real::faults(seed, &[]));
     let mixed = mixed();
-    let site = Site::new(config(&front.url(), FAST)).unwrap();
-    let kills = torment(&mut server, &front, &site, &mixed, RECORDS, seed);
+    let kills = torment(&mut server, &front, &mixed, RECORDS, seed);
     let twice = check(&server, &mixed, RECORDS);
     let lost_answers = front.seen().ambiguous;
     eprintln!("{twice} of {RECORDS} records twice, after {lost_answers} lost answers and {kills} kills");
     // What lay before the last cut of a block in each of these requests, which hold some two thousand records.
-    assert!(twice as u64 <= (lost_answers + kills as u64 + 2) * 2000, "{twice}");
+    assert!(twice <= (lost_answers + kills) * 2000, "{twice}");
 }
 
 /// As long as all of a stream is in its head block, everything that comes again is recognised.
@@ -235,10 +178,9 @@ fn within_lokis_window_nothing_is_there_twice() {
     let mut server = Server::start_with(Kind::Loki, &SETTINGS).unwrap();
     let front = Front::start(server.url()).unwrap();
     let seed = chance::seed();
-    front.set_faults(faults(seed, 500));
+    front.set_faults(real::faults(seed, &[(440, Fault::CloseAfter)]));
     let mixed = mixed();
-    let site = Site::new(config(&front.url(), FAST)).unwrap();
-    torment(&mut server, &front, &site, &mixed, FEW, seed);
+    torment(&mut server, &front, &mixed, FEW, seed);
     assert_eq!(check(&server, &mixed, FEW), 0);
 }
 
@@ -275,7 +217,7 @@ fn what_loki_turns_away_becomes_dead_letters_and_the_rest_is_stored() {
         &["-validation.reject-old-samples=true", "-validation.reject-old-samples.max-age=2h", "-distributor.max-line-size=100B"],
     )
     .unwrap();
-    let site = Site::new(config(server.url(), "")).unwrap();
+    let site = site(server.url(), "");
     let long = "long ".repeat(30);
     log(
         &site,
@@ -304,15 +246,15 @@ fn what_is_too_far_behind_its_stream_becomes_dead_letters_or_gets_a_time_that_lo
     let mut lines = vec![(now - 20 * SECOND, "first")];
     lines.extend(behind.iter().zip(0..).map(|(text, i)| (now - (2 * 3600 - i) * SECOND, text.as_str())));
     lines.push((now - 10 * SECOND, "last"));
-    let site = Site::new(config(server.url(), "labels.namespace = \"shop\"")).unwrap();
-    log(&site, &lines);
-    let (stored, letters) = outcome(&server, &site, now - 10_000 * SECOND);
+    let refused = site(server.url(), "labels.namespace = \"shop\"");
+    log(&refused, &lines);
+    let (stored, letters) = outcome(&server, &refused, now - 10_000 * SECOND);
     assert_eq!(stored, ["first", "last"]);
     assert_eq!(letters.iter().map(|(_, line)| line.clone()).collect::<Vec<_>>(), behind, "all 25, of which Loki lists ten");
     assert!(letters[0].0.contains("entry too far behind"), "{letters:?}");
 
     let more = "labels.namespace = \"shop\"\nlabels.run = \"2\"\non_too_old = \"rewrite_timestamp\"";
-    let site = Site::new(config(server.url(), more)).unwrap();
+    let site = site(server.url(), more);
     log(&site, &lines);
     site.once().unwrap();
     let stored = query(&server, r#"{run="2"}"#, now - 10_000 * SECOND, now);
@@ -347,7 +289,7 @@ fn true_repeats_are_stored_and_what_is_sent_again_is_not() {
     let front = Front::start(server.url()).unwrap();
     front.set_faults(Faults::script([Fault::CloseAfter, Fault::CloseAfter]));
     let at = now() - 10 * SECOND;
-    let site = Site::new(config(&front.url(), "request.retry_max_duration_secs = 1.0")).unwrap();
+    let site = site(&front.url(), "request.retry_max_duration_secs = 1.0");
     log(&site, &[(at, "same"), (at, "same"), (at, "other"), (at, "same"), (at, "")]);
     site.once().unwrap();
     let mut stored: Vec<(i64, String)> =
@@ -371,7 +313,7 @@ fn stored_after(server: &Server, site: &Site, words: &str) -> usize {
 fn what_other_data_would_not_change_pauses_the_sink() {
     let at = now() - 10 * SECOND;
     let site = |server: &Server| {
-        let site = Site::new(config(server.url(), "batch.linger_ms = 100")).unwrap();
+        let site = site(server.url(), "batch.linger_ms = 100");
         log(&site, &[(at, "kept")]);
         site
     };
@@ -416,7 +358,7 @@ fn limits_on_rates_and_sizes_only_delay() {
     ] {
         let server = Server::start_with(Kind::Loki, flags).unwrap();
         let more = "batch.max_bytes = \"64KiB\"\nbatch.linger_ms = 100\nrequest.retry_max_duration_secs = 2.0";
-        let site = Site::new(config(server.url(), more)).unwrap();
+        let site = site(server.url(), more);
         log(&site, &lines);
         let begin = Instant::now();
         site.once().unwrap();
@@ -425,6 +367,51 @@ fn limits_on_rates_and_sizes_only_delay() {
         assert_eq!(stored.len(), lines.len(), "{flags:?}");
         assert!(dead_letters(&site).is_empty());
     }
+}
+
+/// A server that takes each stream in order alone, as Loki's were before they took late records.
+#[test]
+fn a_stream_is_in_the_order_of_its_file() {
+    let server = Server::start_with(Kind::Loki, &["-ingester.unordered-writes=false"]).unwrap();
+    let at = now() - 100 * SECOND;
+    let texts: Vec<String> = (0..30_000).map(|i| format!("{i} {}", "text ".repeat(10))).collect();
+    let lines: Vec<(i64, &str)> = texts.iter().zip(0..).map(|(text, i)| (at + i, text.as_str())).collect();
+    let site = site(server.url(), "batch.max_bytes = \"32KiB\"\nbatch.linger_ms = 20\nrequest.concurrency = 8");
+    log(&site, &lines);
+    site.once().unwrap();
+    assert!(dead_letters(&site).is_empty());
+    let count = query_vector(&server, r#"sum(count_over_time({namespace="shop"}[1h]))"#);
+    assert_eq!(count, [30_000.0]);
+}
+
+/// What an instant query gives: the values.
+fn query_vector(server: &Server, logql: &str) -> Vec<f64> {
+    let answer = get(server.url(), &format!("/loki/api/v1/query?query={}", percent_encode(logql))).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let result = answer.json()["data"]["result"].clone();
+    result.as_array().unwrap().iter().map(|sample| sample["value"][1].as_str().unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn a_stream_can_be_several_and_a_long_line_is_cut() {
+    let server = Server::start(Kind::Loki).unwrap();
+    let at = now() - 100 * SECOND;
+    let sharded = site(server.url(), "stream_shard = 4");
+    for pod in 0..12 {
+        let text = format!("{} stdout F short\n{} stdout F {}\n", rfc3339(at), rfc3339(at + 1), "long ".repeat(60_000));
+        sharded.append(&format!("pods/shop_web-{pod}_00000000-0000-4000-8000-0000000000{pod:02}/app/0.log"), text).unwrap();
+    }
+    sharded.once().unwrap();
+    assert!(dead_letters(&sharded).is_empty());
+    let stored = query(&server, r#"{namespace="shop"}"#, at - 1, at + SECOND);
+    let streams: std::collections::BTreeSet<_> = stored.iter().map(|entry| format!("{:?}", entry.labels)).collect();
+    assert_eq!(stored.len(), 24);
+    assert!((2..=4 * 12).contains(&streams.len()), "{streams:?}");
+    let shards: std::collections::BTreeSet<_> = stored.iter().filter_map(|entry| entry.labels.get("stream_shard")).collect();
+    assert!((2..=4).contains(&shards.len()), "{shards:?} in {streams:?}");
+    let cut: Vec<&Entry> = stored.iter().filter(|entry| entry.metadata.get("truncated").is_some_and(|value| value == "true")).collect();
+    assert_eq!(cut.len(), 12);
+    assert!(cut.iter().all(|entry| entry.line.len() <= 256 << 10 && entry.line.starts_with("long long ")), "as long as Loki takes");
 }
 
 #[test]
@@ -444,7 +431,7 @@ fn the_example_does_what_its_readme_says() {
 fn validate_looks_whether_pushes_are_taken() {
     let mut server = Server::start_with(Kind::Loki, &["-shard-streams.enabled=false"]).unwrap();
     let validate = |server: &Server, more: &str| {
-        let site = Site::new(config(server.url(), more)).unwrap();
+        let site = site(server.url(), more);
         site.append("pods/.keep", "").unwrap();
         let ended = Agent::run(site.root(), &["validate", "-c", "pipeline.toml"]).unwrap();
         (ended.code(), format!("{}{}", String::from_utf8_lossy(&ended.stdout), ended.stderr))
@@ -469,7 +456,7 @@ fn validate_looks_whether_pushes_are_taken() {
 fn tenants_are_kept_apart() {
     let server = Server::start_with(Kind::Loki, &["-auth.enabled=true"]).unwrap();
     let at = now() - 10 * SECOND;
-    let site = Site::new(config(server.url(), "tenant_id = \"{{ kubernetes.pod_namespace }}\"")).unwrap();
+    let site = site(server.url(), "tenant_id = \"{{ kubernetes.pod_namespace }}\"");
     for namespace in ["shop", "bank"] {
         let text = format!("{} stdout F of {namespace}\n", rfc3339(at));
         site.append(&format!("pods/{namespace}_web_00000000-0000-4000-8000-000000000000/app/0.log"), text).unwrap();

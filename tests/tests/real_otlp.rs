@@ -11,31 +11,19 @@ use skidder_tests::agent::{self, Agent};
 use skidder_tests::chance::{self, Chance};
 use skidder_tests::front::Front;
 use skidder_tests::mixed::Mixed;
+use skidder_tests::real::{self, Account, Differences, Torment, pods_site};
 use skidder_tests::servers::{Kind, Server};
 use skidder_tests::site::Site;
-use skidder_tests::store::{Fault, Faults};
+use skidder_tests::store::Fault;
 use skidder_tests::workspace;
 
 /// 2026-11-24T06:00:00Z.
 const BEGIN: i64 = 1_795_500_000_000_000_000;
 const RECORDS: u64 = 200_000;
 
-fn config(endpoint: &str, more: &str) -> String {
-    format!(
-        r#"data_dir = "state"
-[sources.pods]
-type = "kubernetes_logs"
-root = "pods"
-[transforms.parse]
-type = "json"
-inputs = ["pods"]
-[sinks.store]
-type = "otlp"
-inputs = ["parse"]
-endpoint = "{endpoint}"
-{more}
-"#
-    )
+/// A site that ships what pods write to the collector, with more lines for the sink.
+fn site(endpoint: &str, more: &str) -> Site {
+    pods_site(&format!("type = \"otlp\"\nendpoint = \"{endpoint}\"\n{more}")).unwrap()
 }
 
 fn grpc(server: &Server) -> String {
@@ -97,34 +85,20 @@ fn expected(json: &str) -> Value {
 
 /// Compares each log record with the record that was read; how many came more than once.
 fn check(server: &Server, mixed: &Mixed, records: u64) -> u64 {
-    let mut seen = vec![0u32; records as usize];
+    let mut account = Account::new(mixed, records);
     let mut ids = BTreeSet::new();
-    let mut wrong = BTreeMap::new();
     read(server, |resource, record| {
         let nanos: i64 = record["timeUnixNano"].as_str().unwrap().parse().unwrap();
-        let Some(seq) = mixed.seq(nanos).filter(|seq| *seq < records) else {
-            wrong.insert("time", format!("no record has the time {nanos}"));
-            return;
-        };
-        seen[seq as usize] += 1;
-        wrong.extend(differences(mixed, seq, resource, record));
+        account.enter(nanos, |seq, differences| compare(mixed, seq, resource, record, differences));
         ids.insert(attributes(&record["attributes"])["log.record.uid"].as_str().unwrap().to_owned());
     });
-    let lost = seen.iter().filter(|count| **count == 0).count();
-    assert!(lost == 0 && wrong.is_empty(), "{lost} lost; of each difference the last: {wrong:#?}");
+    let twice = account.close().unwrap();
     assert_eq!(ids.len() as u64, records, "each record has an id of its own, whenever it comes");
-    seen.iter().map(|count| u64::from(*count)).sum::<u64>() - records
+    twice
 }
 
-/// What of the log record is not as the record has it: which part, and how.
-fn differences(mixed: &Mixed, seq: u64, resource: &Map<String, Value>, record: &Value) -> Vec<(&'static str, String)> {
-    let mut out = Vec::new();
-    let mut differ = |what: &'static str, is: &Value, was: &Value| {
-        if is != was {
-            let short = |value: &Value| value.to_string().chars().take(300).collect::<String>();
-            out.push((what, format!("record {seq}: is {} and was {}", short(is), short(was))));
-        }
-    };
+/// What of the log record is not as the record has it.
+fn compare(mixed: &Mixed, seq: u64, resource: &Map<String, Value>, record: &Value, differences: &mut Differences<'_>) {
     let mut body = Value::Null;
     let (mut level, mut trace, mut span) = (Value::from(""), Value::from(""), Value::from(""));
     let mut rest = Map::new();
@@ -141,34 +115,26 @@ fn differences(mixed: &Mixed, seq: u64, resource: &Map<String, Value>, record: &
     if std::str::from_utf8(&mixed.record(seq).line).is_err() {
         rest.insert("invalid_utf8".to_owned(), true.into());
     }
-    let number = match level.as_str().unwrap().to_lowercase().as_str() {
-        "" => 0,
-        "debug" => 5,
-        "info" => 9,
-        "warn" => 13,
-        "error" => 17,
-        _ => 21,
-    };
+    let number = real::severity(level.as_str().unwrap());
     let mut is = attributes(&record["attributes"]);
     is.remove("log.record.uid");
-    differ("log.iostream", &is.remove("log.iostream").unwrap_or_default(), &if seq.is_multiple_of(7) { "stderr" } else { "stdout" }.into());
+    differences.differ("log.iostream", &is.remove("log.iostream"), &Some(Mixed::stream(seq).into()));
     is.remove("log.file.path");
     let text = |key: &str| Value::from(record[key].as_str().unwrap_or_default());
     if body.is_null() {
-        differ("body", &any(&record["body"]), &rest.into());
-        differ("attributes", &is.into(), &Map::new().into());
+        differences.differ("body", &any(&record["body"]), &rest.into());
+        differences.differ("attributes", &is, &Map::new());
     } else {
-        differ("body", &any(&record["body"]), &body);
-        differ("attributes", &is.into(), &rest.into());
+        differences.differ("body", &any(&record["body"]), &body);
+        differences.differ("attributes", &is, &rest);
     }
-    differ("severityText", &text("severityText"), &level);
-    differ("severityNumber", &record["severityNumber"].as_u64().unwrap_or(0).into(), &number.into());
-    differ("traceId", &text("traceId"), &trace);
-    differ("spanId", &text("spanId"), &span);
-    differ("k8s.pod.name", &resource["k8s.pod.name"], &mixed.pod(seq).into());
-    differ("k8s.namespace.name", &resource["k8s.namespace.name"], &"shop".into());
-    differ("service.name", &resource["service.name"], &"web-7c9d6f5b8c".into());
-    out
+    differences.differ("severityText", &text("severityText"), &level);
+    differences.differ("severityNumber", &record["severityNumber"].as_u64().unwrap_or(0), &number);
+    differences.differ("traceId", &text("traceId"), &trace);
+    differences.differ("spanId", &text("spanId"), &span);
+    differences.differ("k8s.pod.name", &resource["k8s.pod.name"], &mixed.pod(seq).into());
+    differences.differ("k8s.namespace.name", &resource["k8s.namespace.name"], &"shop".into());
+    differences.differ("service.name", &resource["service.name"], &"web-7c9d6f5b8c".into());
 }
 
 #[test]
@@ -180,7 +146,7 @@ fn mixed_records_arrive_whole() {
         let endpoint = if protocol == "grpc" { grpc(&server) } else { server.url().to_owned() };
         let mixed = Mixed::new(seed, 4, BEGIN);
         let records = if compression == "gzip" { RECORDS } else { RECORDS / 10 };
-        let site = Site::new(config(&endpoint, &format!("protocol = \"{protocol}\"\ncompression = \"{compression}\""))).unwrap();
+        let site = site(&endpoint, &format!("protocol = \"{protocol}\"\ncompression = \"{compression}\""));
         mixed.write(&site.path("pods"), 0, records).unwrap();
         let begin = Instant::now();
         site.once().unwrap();
@@ -196,60 +162,32 @@ fn nothing_is_lost_whatever_is_killed() {
     for protocol in ["http", "grpc"] {
         let mut server = Server::start(Kind::Collector).unwrap();
         let front = Front::start(server.url()).unwrap();
-        front.set_faults(Faults {
-            by_chance: vec![
-                (30, Fault::TooMany { retry_after_s: None }),
-                (30, Fault::Unavailable),
-                (30, Fault::CloseBefore),
-                (60, Fault::CloseAfter),
-                (30, Fault::HalfRead),
-                (30, Fault::TooLarge),
-            ],
-            seed,
-            ..Faults::default()
-        });
+        front.set_faults(real::faults(seed, &[(30, Fault::TooLarge)]));
         // The front speaks HTTP/1 alone: by gRPC it is kills, and the collector that is told to fail.
         let endpoint = if protocol == "grpc" { grpc(&server) } else { front.url() };
         let mixed = Mixed::new(seed, 4, BEGIN);
         let more = format!(
             "protocol = \"{protocol}\"\nbatch.max_bytes = \"512KiB\"\nbatch.linger_ms = 100\nrequest.retry_max_duration_secs = 1.0"
         );
-        let site = Site::new(config(&endpoint, &more)).unwrap();
-        let mut chance = Chance::new(seed);
-        let (mut kills, mut written) = (0, 0);
-        let mut running = site.start().unwrap();
-        while written < RECORDS {
-            let next = (written + 10_000).min(RECORDS);
-            mixed.write(&site.path("pods"), written, next).unwrap();
-            written = next;
-            std::thread::sleep(Duration::from_millis(chance.below(500)));
-            if chance.per_mille(400) {
-                kills += 1;
-                running.kill().unwrap();
-                running = site.start().unwrap();
-            }
-            if written == RECORDS / 4 || written == RECORDS / 2 {
-                server.kill().unwrap();
-                std::thread::sleep(Duration::from_millis(500));
-                server.restart().unwrap();
-                fs::write(server.directory().join("fail"), "").unwrap();
-                std::thread::sleep(Duration::from_millis(500));
-                fs::remove_file(server.directory().join("fail")).unwrap();
-            }
-        }
-        running.kill().unwrap();
-        let ended = site.once_with(&["--timeout", "100"]).unwrap().expect_success().unwrap();
+        let site = site(&endpoint, &more);
+        let torment = Torment { records: RECORDS, kills: 10, server_kills: vec![3, 7], pause: Duration::from_millis(800) };
+        let fail_for_a_while = |server: &Server| {
+            let file = server.directory().join("fail");
+            fs::write(&file, "").unwrap();
+            // Its file goes while the agent is at work.
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(700));
+                fs::remove_file(file).unwrap();
+            });
+        };
+        let ended = torment.ship(&mut server, &site, &mixed, &mut Chance::new(seed), fail_for_a_while).unwrap();
         let twice = check(&server, &mixed, RECORDS);
-        eprintln!(
-            "{protocol}: agent killed {kills} times, server twice; the front: {:?}; {twice} of {RECORDS} records twice\n{}",
-            front.seen(),
-            ended.stderr
-        );
+        eprintln!("{protocol}: the front: {:?}; {twice} of {RECORDS} records twice\n{}", front.seen(), ended.stderr);
     }
 }
 
 fn small(endpoint: &str, more: &str) -> Site {
-    let site = Site::new(config(endpoint, &format!("batch.linger_ms = 100\n{more}"))).unwrap();
+    let site = site(endpoint, &format!("batch.linger_ms = 100\n{more}"));
     Mixed::new(1, 1, BEGIN).write(&site.path("pods"), 0, 100).unwrap();
     site
 }
@@ -284,7 +222,7 @@ fn a_collector_that_fails_is_waited_for() {
 fn what_is_too_large_for_grpc_is_split() {
     let server = Server::start(Kind::Collector).unwrap();
     // The receiver takes 4 MiB.
-    let site = Site::new(config(&grpc(&server), "protocol = \"grpc\"\nbatch.max_bytes = \"16MiB\"\ncompression = \"none\"")).unwrap();
+    let site = site(&grpc(&server), "protocol = \"grpc\"\nbatch.max_bytes = \"16MiB\"\ncompression = \"none\"");
     let mixed = Mixed::new(2, 4, BEGIN);
     mixed.write(&site.path("pods"), 0, 60_000).unwrap();
     site.once().unwrap();

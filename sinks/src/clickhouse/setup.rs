@@ -14,7 +14,8 @@ use crate::http::{HttpClient, HttpOptions};
 use crate::setup::{Checking, Finding, Needs, Setup};
 
 /// OpenTelemetry's table of logs (opentelemetry-collector-contrib, `exporter/clickhouseexporter`), which Grafana and HyperDX
-/// read, with a window of de-duplication.
+/// read, with a window of de-duplication. Their TTL is a comment: it goes by a record's own time, so that a backlog which is older is
+/// removed as soon as it is stored; who wants one decides on it.
 const COLUMNS: &str = "\
 (
     `Timestamp` DateTime64(9) CODEC(Delta(8), ZSTD(1)),
@@ -44,7 +45,7 @@ ENGINE = MergeTree
 PARTITION BY toDate(TimestampTime)
 PRIMARY KEY (ServiceName, TimestampTime)
 ORDER BY (ServiceName, TimestampTime, Timestamp)
-TTL TimestampTime + toIntervalDay(30)
+-- TTL TimestampTime + toIntervalDay(30)
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, non_replicated_deduplication_window = {window};
 ";
 
@@ -101,7 +102,8 @@ impl Setup for Table {
         let apply = format!(
             "OpenTelemetry's table of logs, which the sink fills without further options; any other table will do, see docs/sinks/clickhouse.md. \
              Give it to the server before the first record comes:\n  {again} | clickhouse-client --multiquery\nThe window of de-duplication ({window} \
-             inserts) counts for all agents together; on a replicated table the setting is called replicated_deduplication_window.\n"
+             inserts) counts for all agents together; on a replicated table the setting is called replicated_deduplication_window. Nothing removes rows: take the dashes \
+             from the TTL where something is to.\n"
         );
         Needs { text, apply }
     }

@@ -2,6 +2,7 @@
 
 mod auth;
 mod aws;
+mod headers;
 pub(crate) mod proto;
 pub mod schema;
 pub mod semantics;
@@ -12,6 +13,7 @@ mod tls;
 pub(crate) use auth::{Auth, Kept};
 pub use auth::{AuthConfig, AuthStrategy, Secret};
 pub use aws::AwsConfig;
+pub(crate) use headers::headers;
 pub use size::ByteSize;
 pub use tables::{BatchConfig, BatchDefaults, BufferConfig, BufferSettings, BufferType, ConcurrencyConfig, Durability, RequestConfig};
 pub use tls::TlsConfig;

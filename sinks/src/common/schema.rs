@@ -193,6 +193,11 @@ impl Schema {
         }
     }
 
+    /// What gives batches these names; `None` where they have them: for encoders whose destination goes by the names inside.
+    pub fn renamer(self) -> Option<Renamer> {
+        (self != Schema::Vector).then(|| Renamer::new(self))
+    }
+
     fn shared(self, shared: &Shared) -> Arc<Shared> {
         let mut fields = SharedFields::default();
         let mut set = |name: &str, value: Value<'_>| {

@@ -16,6 +16,7 @@ use skidder_pipeline::path::Path;
 use skidder_pipeline::problem::Problem;
 use skidder_pipeline::sink::{Encode, Response, Sending, Sink, Transport, TransportError, Verdict};
 
+use crate::common::schema::Schema;
 use crate::common::{BufferConfig, BufferType};
 use crate::{SinkContext, SinkParts, lines, unless};
 
@@ -29,8 +30,13 @@ pub struct ConsoleConfig {
     /// Where to write.
     #[serde(default)]
     pub target: Target,
-    /// How to write: `json`, `pretty` or `text`. Where it is not given, `pretty` on a terminal and `json` elsewhere.
+    /// How to write: `json`, `pretty` or `text`. Where it is not given, `pretty` on a terminal and `json` elsewhere, or where a schema
+    /// is asked for.
     pub encoding: Option<Encoding>,
+    /// What fields are called in `json`: `vector` leaves the names as they are (`kubernetes.pod_name`), `otel` has those of
+    /// OpenTelemetry's conventions (`k8s.pod.name`), `ecs` those of the Elastic Common Schema (`kubernetes.pod.name`).
+    #[serde(default)]
+    pub schema: Schema,
     /// Where records wait.
     #[serde(default)]
     pub buffer: BufferConfig,
@@ -63,18 +69,24 @@ impl ConsoleConfig {
     pub(crate) fn build(&self, context: &SinkContext) -> Result<SinkParts, Vec<Problem>> {
         let mut problems = Vec::new();
         let buffer = self.buffer.resolve(BufferType::Memory, &mut problems);
+        if self.schema != Schema::Vector && matches!(self.encoding, Some(Encoding::Pretty | Encoding::Text)) {
+            let help = "write `encoding = \"json\"`, or leave `schema` out";
+            problems.push(Problem::at("schema", "the names of a schema are for `json`; the other encodings write none").help(help));
+        }
         unless(problems, || {
             let terminal = match self.target {
                 Target::Stdout => context.stdout_is_terminal,
                 Target::Stderr => context.stderr_is_terminal,
             };
-            let encoding = self.encoding.unwrap_or(if terminal { Encoding::Pretty } else { Encoding::Json });
+            // Who asks for a schema's names wants to see them.
+            let people = terminal && self.schema == Schema::Vector;
+            let encoding = self.encoding.unwrap_or(if people { Encoding::Pretty } else { Encoding::Json });
             let out: Box<dyn Write + Send> = match self.target {
                 Target::Stdout => Box::new(io::stdout()),
                 Target::Stderr => Box::new(io::stderr()),
             };
             SinkParts {
-                sink: Arc::new(Console { encoding, colours: terminal }),
+                sink: Arc::new(Console { encoding, colours: terminal, schema: self.schema }),
                 transport: Arc::new(StreamTransport::new(out, context.output_closed.clone())),
                 compression: Compression::None,
                 // Someone may be looking: a tenth of a second is not seen, and 64 KiB is what a pipe holds.
@@ -91,6 +103,7 @@ impl ConsoleConfig {
 struct Console {
     encoding: Encoding,
     colours: bool,
+    schema: Schema,
 }
 
 impl Sink for Console {
@@ -114,7 +127,7 @@ impl Sink for Console {
                 })
             }
         };
-        Box::new(ConsoleEncoder { write, scratch: Vec::new() })
+        self.schema.wrap(Box::new(ConsoleEncoder { write, scratch: Vec::new() }))
     }
 
     fn judge(&self, _: &Frame, _: &Response) -> Verdict {

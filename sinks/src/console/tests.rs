@@ -16,7 +16,7 @@ const RECORDS: [&str; 4] = [
 ];
 
 fn text(encoding: Encoding, colours: bool) -> String {
-    encoded(Console { encoding, colours }.encoder(), &batch(SHARED, &RECORDS)).remove(0).1
+    encoded(Console { encoding, colours, schema: Schema::Vector }.encoder(), &batch(SHARED, &RECORDS)).remove(0).1
 }
 
 #[test]
@@ -29,6 +29,19 @@ fn json_is_a_record_a_line() {
         assert_eq!(*line, serde_json::Value::Object(expected));
     }
     assert_eq!(lines.len(), RECORDS.len());
+}
+
+#[test]
+fn a_schema_gives_json_its_names_and_nothing_else() {
+    let line = |schema| {
+        let sink = Console { encoding: Encoding::Json, colours: false, schema };
+        serde_json::from_str::<serde_json::Value>(&encoded(sink.encoder(), &batch(SHARED, &RECORDS[2..3]))[0].1).unwrap()
+    };
+    assert_eq!(line(Schema::Otel)["k8s.pod.name"], "web-1");
+    assert_eq!(line(Schema::Otel)["severity_text"], "info");
+    assert_eq!((&line(Schema::Ecs)["kubernetes.pod.name"], &line(Schema::Ecs)["log.level"]), (&"web-1".into(), &"info".into()));
+    let config: ConsoleConfig = serde_json::from_str(r#"{"encoding":"text","schema":"ecs"}"#).unwrap();
+    assert_eq!(config.build(&SinkContext::default()).unwrap_err()[0].path, ["schema"]);
 }
 
 #[test]
@@ -67,7 +80,8 @@ fn the_terminal_chooses_the_encoding() {
     assert_eq!(build("{}", terminal.clone()), "m\n");
     assert_eq!(build("{}", SinkContext::default()), "{\"message\":\"m\"}\n");
     assert_eq!(build("{\"target\":\"stderr\"}", terminal.clone()), "{\"message\":\"m\"}\n");
-    assert_eq!(build("{\"encoding\":\"json\"}", terminal), "{\"message\":\"m\"}\n");
+    assert_eq!(build("{\"encoding\":\"json\"}", terminal.clone()), "{\"message\":\"m\"}\n");
+    assert_eq!(build("{\"schema\":\"otel\"}", terminal), "{\"body\":\"m\"}\n");
 }
 
 /// A stream that does what a list says: so many bytes, or an error.

@@ -41,8 +41,7 @@ const AT_TIMESTAMP: &[u8] = b"@timestamp";
 
 impl BulkEncoder {
     pub fn new(router: Router, labels: Labels, schema: Schema) -> BulkEncoder {
-        let renamer = (schema != Schema::Vector).then(|| Renamer::new(schema));
-        BulkEncoder { router, labels, renamer, ready: PerShared::new() }
+        BulkEncoder { router, labels, renamer: schema.renamer(), ready: PerShared::new() }
     }
 }
 

@@ -216,6 +216,15 @@ fn parts_and_dead_letters_are_pairs_of_lines() {
     assert_eq!(sink.show(body.as_bytes(), 3), b"null");
 }
 
+#[test]
+fn what_went_to_the_failure_store_is_delivered_and_counted() {
+    let sink = parts(r#"{"endpoints":["http://localhost"]}"#).sink;
+    let body = r#"{"errors":false,"items":[{"create":{"status":201}},{"create":{"status":201,"failure_store":"used"}},{"create":{"status":201,"failure_store":"not_enabled"}}]}"#;
+    let response = Response { body: body.into(), ..Response::ok() };
+    assert_eq!(sink.judge(&crate::testing::frame("x", &"{}\n{}\n".repeat(3), 3), &response), delivered(0));
+    assert_eq!(sink.diverted(), 1);
+}
+
 fn delivered(duplicates: u32) -> Verdict {
     Verdict::Delivered { duplicates }
 }

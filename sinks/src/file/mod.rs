@@ -22,6 +22,7 @@ use skidder_pipeline::problem::Problem;
 use skidder_pipeline::shared::PerShared;
 use skidder_pipeline::sink::{Encode, Response, Sink, Verdict};
 
+use crate::common::schema::{Renamer, Schema};
 use crate::common::{BatchConfig, BatchDefaults, BufferConfig, BufferType, ByteSize};
 use crate::destination::{Destination, MISSING, Router};
 use crate::{SinkContext, SinkParts, lines, unless};
@@ -40,6 +41,11 @@ pub struct FileConfig {
     /// How files are compressed: `none`, `gzip` or `zstd`, one member (frame) a batch, which all tools read as one stream.
     #[serde(default)]
     pub compression: Compression,
+    /// What fields are called: `vector` leaves the names as they are (`kubernetes.pod_name`), `otel` has those of OpenTelemetry's
+    /// conventions (`k8s.pod.name`), `ecs` those of the Elastic Common Schema (`kubernetes.pod.name`). The path goes by the names as
+    /// they are.
+    #[serde(default)]
+    pub schema: Schema,
     /// The size at which a file is renamed to `path.1` (and `path.1` to `path.2`, …) and a new one begun. Where it is not given,
     /// files grow.
     pub max_bytes: Option<ByteSize>,
@@ -89,7 +95,7 @@ impl FileConfig {
                 births: context.state_dir.as_ref().map(|dir| dir.join("files.births")),
             };
             SinkParts {
-                sink: Arc::new(FileSink { destination: Arc::new(destination) }),
+                sink: Arc::new(FileSink { destination: Arc::new(destination), schema: self.schema }),
                 transport: Arc::new(FileTransport::new(settings)),
                 compression: self.compression,
                 limits,
@@ -150,11 +156,13 @@ fn confine(value: Option<&str>, out: &mut String) {
 /// The sink. A body is one line of JSON a record.
 struct FileSink {
     destination: Arc<Destination>,
+    schema: Schema,
 }
 
 impl Sink for FileSink {
     fn encoder(&self) -> Box<dyn Encode> {
-        Box::new(LineEncoder { router: Router::new(self.destination.clone()), shared: PerShared::new() })
+        let router = Router::new(self.destination.clone());
+        Box::new(LineEncoder { router, renamer: self.schema.renamer(), shared: PerShared::new() })
     }
 
     fn judge(&self, _: &Frame, _: &Response) -> Verdict {
@@ -173,17 +181,25 @@ impl Sink for FileSink {
 
 struct LineEncoder {
     router: Router,
+    /// Where fields have other names; the path goes by those that they had.
+    renamer: Option<Renamer>,
     shared: PerShared<Vec<u8>>,
 }
 
 impl Encode for LineEncoder {
     fn encode(&mut self, batch: &Batch, _: u8, out: &mut Bodies) {
-        let shared = self.shared.get_or_make(batch.shared(), |shared| lines::shared_members(shared));
-        self.router.begin(batch.shared());
-        for record in batch.records() {
-            lines::write_line(&record, shared, self.router.scratch(&record));
+        let LineEncoder { router, renamer, shared } = self;
+        router.begin(batch.shared());
+        let original = batch;
+        let batch = match renamer {
+            None => batch,
+            Some(renamer) => renamer.rename(batch),
+        };
+        let shared = shared.get_or_make(batch.shared(), |shared| lines::shared_members(shared));
+        for (record, original) in batch.records().zip(original.records()) {
+            lines::write_line(&record, shared, router.scratch(&original));
         }
-        self.router.end(out);
+        router.end(out);
     }
 }
 

@@ -71,6 +71,22 @@ fn records_are_lines_of_json_in_files_of_their_own() {
 }
 
 #[test]
+fn a_schema_gives_lines_its_names_and_the_path_none() {
+    let path = "/logs/{{ kubernetes.pod_name }}-{{ level }}.json";
+    let written = |schema: &str| {
+        let parts = build(json!({"path": path, "schema": schema}), None).unwrap();
+        let shared = r#"{"kubernetes":{"pod_name":"web"}}"#;
+        let (path, text) = encoded(parts.sink.encoder(), &batch(shared, &[r#"{"level":"info","message":"m"}"#])).remove(0);
+        (path, serde_json::from_str::<serde_json::Value>(&text).unwrap())
+    };
+    let to = || "web-info.json".to_owned();
+    assert_eq!(written("vector"), (to(), json!({"kubernetes": {"pod_name": "web"}, "level": "info", "message": "m"})));
+    assert_eq!(written("otel"), (to(), json!({"k8s.pod.name": "web", "service.name": "web", "severity_text": "info", "body": "m"})));
+    let (path, ecs) = written("ecs");
+    assert_eq!((path, &ecs["kubernetes.pod.name"], &ecs["log.level"]), (to(), &json!("web"), &json!("info")));
+}
+
+#[test]
 fn every_mistake_is_found() {
     let problems = |table| {
         let problems = build(table, None).err().unwrap_or_default();

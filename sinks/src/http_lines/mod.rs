@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Deserialize;
 use skidder_pipeline::batch::Batch;
 use skidder_pipeline::body::{Bodies, Compression};
@@ -16,7 +16,9 @@ use skidder_pipeline::shared::PerShared;
 use skidder_pipeline::sink::{Encode, Response, Sink, Verdict};
 
 use crate::common::schema::Schema;
-use crate::common::{AuthConfig, BatchConfig, BatchDefaults, BufferConfig, BufferType, ByteSize, RequestConfig, Secret, TlsConfig};
+use crate::common::{
+    AuthConfig, BatchConfig, BatchDefaults, BufferConfig, BufferType, ByteSize, RequestConfig, Secret, TlsConfig, headers,
+};
 use crate::http::{HttpOptions, HttpRequest, HttpTransport};
 use crate::{SinkContext, SinkParts, lines, unless};
 
@@ -105,20 +107,12 @@ impl HttpLinesConfig {
     }
 
     fn headers(&self, problems: &mut Vec<Problem>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        match HeaderValue::from_str(&self.content_type) {
-            Ok(value) => drop(headers.insert(CONTENT_TYPE, value)),
-            Err(_) => problems.push(Problem::at("content_type", "holds characters that no header may hold")),
-        }
-        for (name, value) in &self.headers {
-            let at = |message: &str| Problem { path: vec!["headers".to_owned(), name.clone()], message: message.to_owned(), help: None };
-            match (name.parse::<HeaderName>(), HeaderValue::from_str(value.reveal())) {
-                (Ok(name), Ok(mut value)) => {
-                    value.set_sensitive(true);
-                    headers.insert(name, value);
-                }
-                (Err(_), _) => problems.push(at("no header can be called that")),
-                (_, Err(_)) => problems.push(at("the value holds characters that no header may hold")),
+        let mut headers = headers(&self.headers, problems);
+        // One that is given in `headers` holds.
+        if !headers.contains_key(CONTENT_TYPE) {
+            match HeaderValue::from_str(&self.content_type) {
+                Ok(value) => drop(headers.insert(CONTENT_TYPE, value)),
+                Err(_) => problems.push(Problem::at("content_type", "holds characters that no header may hold")),
             }
         }
         headers

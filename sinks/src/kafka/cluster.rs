@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::connection::{Connection, Connector, Refused};
 use super::records::Producer;
-use super::wire::{self, Metadata};
+use super::wire::{self, Api, Metadata};
 
 /// How long what is known of a topic holds: partitions that are added are used after that time at the latest.
 const FRESH: Duration = Duration::from_secs(300);
@@ -81,10 +82,8 @@ impl Cluster {
     }
 
     async fn ask(&self, topic: &str) -> Result<Arc<[i32]>, Refused> {
-        let (address, mut connection) = self.any().await?;
-        let (answer, version) = connection.call(wire::METADATA, &[&wire::metadata_request(&[topic], self.may_create)]).await?;
+        let (answer, version) = self.call(wire::METADATA, &wire::metadata_request(&[topic], self.may_create)).await?;
         let Metadata { brokers, topics } = wire::metadata(&answer, version)?;
-        self.give_back(address, connection);
         let mut known = self.known();
         known.brokers = brokers.into_iter().map(|(number, host, port)| (number, (host, port))).collect();
         let (_, error, leaders) = topics.into_iter().find(|(name, ..)| name == topic).ok_or(Refused::Code(NO_TOPIC))?;
@@ -131,6 +130,26 @@ impl Cluster {
             }
         }
         Err(last)
+    }
+
+    /// Asks any broker. A question may come twice, so where a connection that waited is dead another one is tried.
+    pub async fn call(&self, api: Api, request: &[u8]) -> Result<(Bytes, i16), Refused> {
+        let (address, mut connection) = self.any().await?;
+        let is_new = connection.used_at.elapsed() < Duration::from_millis(100);
+        match connection.call(api, &[request]).await {
+            Ok(answer) => {
+                self.give_back(address, connection);
+                Ok(answer)
+            }
+            Err(Refused::Unanswered(_)) if !is_new => {
+                self.known().idle.clear();
+                let (address, mut connection) = self.any().await?;
+                let answer = connection.call(api, &[request]).await?;
+                self.give_back(address, connection);
+                Ok(answer)
+            }
+            Err(refused) => Err(refused),
+        }
     }
 
     /// A connection to this broker.
@@ -182,10 +201,8 @@ impl Cluster {
     }
 
     async fn ask_for_producer(&self) -> Result<Producer, Refused> {
-        let (address, mut connection) = self.any().await?;
-        let (answer, _) = connection.call(wire::INIT_PRODUCER_ID, &[&wire::init_producer_id_request()]).await?;
+        let (answer, _) = self.call(wire::INIT_PRODUCER_ID, &wire::init_producer_id_request()).await?;
         let (error, id, epoch) = wire::init_producer_id(&answer)?;
-        self.give_back(address, connection);
         if error == 0 { Ok(Producer { id, epoch }) } else { Err(Refused::Code(error)) }
     }
 }

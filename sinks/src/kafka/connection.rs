@@ -97,7 +97,8 @@ impl Connector {
                 Box::new(stream.map_err(|error| Refused::Unanswered(format!("no connection by TLS: {error}")))?)
             }
         };
-        let mut connection = Connection { stream, versions: Vec::new(), number: 0, unknown: false, expires_at: None, used_at: Instant::now() };
+        let mut connection =
+            Connection { stream, versions: Vec::new(), number: 0, unknown: false, expires_at: None, used_at: Instant::now() };
         timeout(CONNECT_TIMEOUT, connection.begin(self.sasl.as_ref())).await.map_err(|_| late("saying who this is"))??;
         Ok(connection)
     }

@@ -123,11 +123,9 @@ impl Topics {
     }
 
     async fn settings(&self, topic: &str) -> Result<BTreeMap<String, String>, Refused> {
-        let (address, mut connection) = self.cluster.any().await?;
         let names = ["max.message.bytes", "cleanup.policy", "min.insync.replicas"];
-        let (answer, _) = connection.call(wire::DESCRIBE_CONFIGS, &[&wire::describe_topic_request(topic, &names)]).await?;
+        let (answer, _) = self.cluster.call(wire::DESCRIBE_CONFIGS, &wire::describe_topic_request(topic, &names)).await?;
         let (error, settings) = wire::describe_topic(&answer)?;
-        self.cluster.give_back(address, connection);
         if error == 0 { Ok(settings.into_iter().collect()) } else { Err(Refused::Code(error)) }
     }
 

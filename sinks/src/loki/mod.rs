@@ -34,7 +34,7 @@ use skidder_pipeline::problem::Problem;
 use skidder_pipeline::sink::{Encode, Response, Sink, Verdict};
 
 use crate::common::{AuthConfig, BatchConfig, BatchDefaults, BufferConfig, BufferType, ByteSize, RequestConfig, TlsConfig, proto};
-use crate::http::{HttpOptions, HttpRequest, HttpTransport};
+use crate::http::{HttpOptions, HttpRequest, HttpTransport, of_the_endpoint};
 use crate::{SinkContext, SinkParts, unless};
 use encode::{LokiEncoder, Settings};
 use labels::LabelSet;
@@ -175,11 +175,7 @@ impl LokiConfig {
         };
         let mut at = Vec::new();
         let transport = HttpTransport::new(&options, request, &mut at);
-        // There is one endpoint, and it stands without a list.
-        problems.extend(at.into_iter().map(|problem| match problem.path.first().map(String::as_str) {
-            Some("endpoints") => Problem { path: vec!["endpoint".to_owned()], ..problem },
-            _ => problem,
-        }));
+        problems.extend(at.into_iter().map(of_the_endpoint));
         let (Some(settings), Some(transport)) = (settings, transport) else { return Err(problems) };
         unless(problems, || SinkParts {
             sink: Arc::new(Loki { settings: Arc::new(settings) }),

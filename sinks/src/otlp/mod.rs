@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 use skidder_pipeline::body::Compression;
 use skidder_pipeline::frame::Frame;
@@ -22,9 +22,11 @@ use skidder_pipeline::path::Path;
 use skidder_pipeline::problem::Problem;
 use skidder_pipeline::sink::{Encode, Response, Sink, Transport, Verdict};
 
-use crate::common::{AuthConfig, BatchConfig, BatchDefaults, BufferConfig, BufferType, ByteSize, RequestConfig, Secret, TlsConfig};
+use crate::common::{
+    AuthConfig, BatchConfig, BatchDefaults, BufferConfig, BufferType, ByteSize, RequestConfig, Secret, TlsConfig, headers,
+};
 use crate::grpc::GrpcTransport;
-use crate::http::{HttpOptions, HttpRequest, HttpTransport};
+use crate::http::{HttpOptions, HttpRequest, HttpTransport, of_the_endpoint};
 use crate::{SinkContext, SinkParts, unless};
 use encode::{OtlpEncoder, Settings};
 
@@ -120,7 +122,7 @@ impl OtlpConfig {
         if self.protocol == Protocol::Grpc && self.path != logs_path() {
             problems.push(Problem::at("path", "only for `protocol = \"http\"`"));
         }
-        let headers = self.headers(&mut problems);
+        let headers = headers(&self.headers, &mut problems);
         let buffer = self.buffer.resolve(BufferType::Disk, &mut problems);
         let limits = self.batch.resolve(Self::BATCH, &mut problems);
         let delivery = self.request.resolve(&mut problems);
@@ -162,28 +164,8 @@ impl OtlpConfig {
                 GrpcTransport::new(&options, method, headers, &mut at).map(|transport| Arc::new(transport) as _)
             }
         };
-        // There is one endpoint, and it stands without a list.
-        problems.extend(at.into_iter().map(|problem| match problem.path.first().map(String::as_str) {
-            Some("endpoints") => Problem { path: vec!["endpoint".to_owned()], ..problem },
-            _ => problem,
-        }));
+        problems.extend(at.into_iter().map(of_the_endpoint));
         transport
-    }
-
-    fn headers(&self, problems: &mut Vec<Problem>) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
-            let at = |message: &str| Problem { path: vec!["headers".to_owned(), name.clone()], message: message.to_owned(), help: None };
-            match (name.parse::<HeaderName>(), HeaderValue::from_str(value.reveal())) {
-                (Ok(name), Ok(mut value)) => {
-                    value.set_sensitive(true);
-                    headers.insert(name, value);
-                }
-                (Err(_), _) => problems.push(at("no header can be called that")),
-                (_, Err(_)) => problems.push(at("the value holds characters that no header may hold")),
-            }
-        }
-        headers
     }
 }
 

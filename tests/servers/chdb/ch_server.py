@@ -18,6 +18,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from chdb import session
 
+# What the engine itself takes the compression of an INSERT's data by: the same code that its own HTTP interface uses.
+ENGINES = {"": "none", "identity": "none", "gzip": "gzip", "x-gzip": "gzip", "zstd": "zstd", "lz4": "lz4", "deflate": "deflate"}
 NOT_SETTINGS = {"query", "database", "default_format", "user", "password", "query_id", "session_id", "role", "compress", "decompress",
                 "wait_end_of_query", "buffer_size", "quota_key", "stacktrace"}
 # exceptionCodeToHTTPStatus of ClickHouse for the common ones; everything else is 500.
@@ -48,7 +50,7 @@ def quoted(value):
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def run(query, data, params, fmt):
+def run(query, encoding, raw, params, fmt):
     settings = {k: v for k, v in params.items() if k not in NOT_SETTINGS and not k.startswith("param_")}
     for name in settings:
         if not re.fullmatch(r"\w+", name):
@@ -57,14 +59,16 @@ def run(query, data, params, fmt):
     if insert:
         # The data by way of a file: in the text of a query the engine would look for further queries in it.
         path = f"{DATA_FILE}-{threading.get_ident()}"
+        if encoding not in ENGINES:
+            raise ValueError(f"Code: 432. DB::Exception: Unknown compression method {encoding}. (UNKNOWN_COMPRESSION_METHOD)")
         with open(path, "wb") as file:
-            file.write(data)
+            file.write(raw)
         extra = ", ".join(f"{k}={quoted(v)}" for k, v in settings.items())
         sets = ", ".join(part for part in ((insert[2] or "").strip()[len("settings"):].strip(), extra) if part)
         sets = f" SETTINGS {sets}" if sets else ""
-        sql = f"{insert[1]} FROM INFILE {quoted(path)} COMPRESSION 'none'{sets}{insert[3]}".encode()
+        sql = f"{insert[1]} FROM INFILE {quoted(path)} COMPRESSION '{ENGINES[encoding]}'{sets}{insert[3]}".encode()
     else:
-        sql = query.encode() + (b"\n" if query else b"") + data
+        sql = query.encode() + (b"\n" if query else b"") + decode(encoding, raw)
     with lock:
         try:
             if params.get("database"):
@@ -128,8 +132,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if PASSWORD is not None and self.headers.get("X-ClickHouse-Key") != PASSWORD:
                 raise ValueError("Code: 516. DB::Exception: default: Authentication failed. (AUTHENTICATION_FAILED)")
-            data = decode(self.headers.get("Content-Encoding", "").lower(), raw)
-            out = run(params.get("query", "").rstrip().rstrip(";"), data, params, fmt)
+            encoding = self.headers.get("Content-Encoding", "").lower()
+            out = run(params.get("query", "").rstrip().rstrip(";"), encoding, raw, params, fmt)
             self.reply(200, out or b"", fmt=fmt)
         except Exception as error:  # noqa: BLE001: whatever it is, the client is told
             text = str(error)

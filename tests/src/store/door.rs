@@ -46,7 +46,7 @@ pub struct Seen {
 }
 
 /// An open door. Closed when dropped.
-pub(crate) struct Door {
+pub struct Door {
     address: SocketAddr,
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
@@ -62,7 +62,10 @@ struct Shared {
 
 impl Door {
     /// Opens one on a free port; nothing goes wrong yet.
-    pub(crate) fn open(behind: Arc<dyn Behind>) -> io::Result<Door> {
+    ///
+    /// # Errors
+    /// Where there is no port.
+    pub fn open(behind: Arc<dyn Behind>) -> io::Result<Door> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
@@ -88,7 +91,7 @@ impl Door {
     }
 
     /// Where it listens: `http://127.0.0.1:<port>`.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 

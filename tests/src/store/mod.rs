@@ -28,9 +28,7 @@ use hyper::{Method, Response, StatusCode};
 
 use documents::Documents;
 pub use documents::for_each_line;
-pub use door::Behind;
-pub(crate) use door::Door;
-pub use door::Seen;
+pub use door::{Behind, Door, Seen};
 use faults::Mood;
 pub use faults::{Fault, Faults};
 pub use kept::Tally;
