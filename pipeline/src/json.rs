@@ -163,6 +163,24 @@ pub fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
+/// For each byte of what [`unescape`] makes of `raw` where the sequence starts that it comes from, and last the length of `raw`.
+pub fn starts(raw: &[u8]) -> Vec<usize> {
+    let mut starts = Vec::with_capacity(raw.len() + 1);
+    let mut at = 0;
+    while at < raw.len() {
+        let used = match raw[at..] {
+            [b'\\', b'u', ..] => unicode_escape(&raw[at..]).1,
+            [b'\\', b'n' | b't' | b'r' | b'b' | b'f' | b'"' | b'\\' | b'/', ..] => 2,
+            _ => 1,
+        };
+        let made = unescape(&raw[at..at + used]).len();
+        starts.resize(starts.len() + made, at);
+        at += used;
+    }
+    starts.push(raw.len());
+    starts
+}
+
 /// The character of the `\uXXXX` (or pair of them) that `raw` starts with and the number of bytes it takes. `None` where
 /// the four digits are not there.
 fn unicode_escape(raw: &[u8]) -> (Option<char>, usize) {

@@ -158,6 +158,11 @@ impl Stats {
         self.transforms.lock().unwrap_or_else(PoisonError::into_inner).merge(report);
     }
 
+    /// Counts what was taken out of records of namespaces that are gone together with others from now on.
+    pub fn forget_namespaces(&self, is_there: impl Fn(&str) -> bool) {
+        self.transforms.lock().unwrap_or_else(PoisonError::into_inner).forget_namespaces(is_there);
+    }
+
     /// What all transforms reported so far.
     pub fn report(&self) -> Report {
         self.transforms.lock().unwrap_or_else(PoisonError::into_inner).clone()

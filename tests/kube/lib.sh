@@ -67,7 +67,7 @@ rules:
 - {level: None, users: ["system:apiserver"]}
 - {level: Metadata}
 T
-  spawn etcd "$BIN/etcd" --data-dir "$RUN/etcd" --unsafe-no-fsync --log-level warn \
+  spawn etcd "$BIN/etcd" --data-dir "$RUN/etcd" --unsafe-no-fsync --log-level "${KUBE_ETCD_LOG:-warn}" \
     --listen-client-urls "http://127.0.0.1:$ep" --advertise-client-urls "http://127.0.0.1:$ep" \
     --listen-peer-urls "http://127.0.0.1:$((ep+1))"
   spawn kube-apiserver "$BIN/kube-apiserver" \

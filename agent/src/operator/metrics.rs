@@ -185,6 +185,13 @@ impl Collector for Counts {
         let sinks: Vec<_> = of_kind("sink").filter_map(|c| Some((c, &**stats.sinks.get(&c.name)?))).collect();
         write_all(SOURCE_METRICS, &sources, now, &mut encoder)?;
         write_all(SINK_METRICS, &sinks, now, &mut encoder)?;
+        let behind = metadata.as_ref().map(|counts| {
+            let waiting = sinks.iter().map(|(_, sink)| sink.oldest_waiting.get()).filter(|since| *since > 0).min();
+            counts.backlog.by_namespace(waiting.map(Nanos), now, clock.unix_nanos())
+        });
+        if let Some(behind) = &behind {
+            stats.forget_namespaces(|name| behind.iter().any(|one| *one.namespace == *name));
+        }
         let report = stats.report();
         let mut single = |name: &str, help: &str, kind: Kind, value: f64| {
             write_value(kind, value, &mut encoder.encode_descriptor(name, help, None, kind.of_the_format())?)
@@ -200,9 +207,7 @@ impl Collector for Counts {
                 single(metric.name, metric.help, metric.kind, (metric.read)(counts, now))?;
             }
         }
-        if let Some(counts) = metadata {
-            let waiting = sinks.iter().map(|(_, sink)| sink.oldest_waiting.get()).filter(|since| *since > 0).min();
-            let behind = counts.backlog.by_namespace(waiting.map(Nanos), now, clock.unix_nanos());
+        if let Some(behind) = &behind {
             let mut by_namespace = |name: &str, help: &str, value: fn(&Behind) -> f64| -> fmt::Result {
                 let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
                 // `namespace` is what Prometheus calls that of the agent's own pod.
@@ -222,11 +227,16 @@ impl Collector for Counts {
         for (part, done) in lockdown.parts() {
             locked.encode_family(&[("part", part)])?.encode_gauge(&f64::from(u8::from(done)))?;
         }
-        let mut redactions =
-            encoder.encode_descriptor("redactions", "Values found, by rule and what was done with them", None, MetricType::Counter)?;
-        for (rule, count) in report.redactions() {
-            let (rule, action) = rule.split_once('.').unwrap_or((rule, "replace"));
-            redactions.encode_family(&[("rule", rule), ("action", action)])?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        let help = "Values found, by rule, what was done with them, and the namespace of the pod";
+        let mut redactions = encoder.encode_descriptor("redactions", help, None, MetricType::Counter)?;
+        for found in report.redactions_by_namespace() {
+            let (rule, action) = found.rule.split_once('.').unwrap_or((&found.rule, "replace"));
+            let labels: Vec<_> =
+                [Some(("rule", rule)), Some(("action", action)), found.namespace.as_deref().map(|name| ("pod_namespace", name))]
+                    .into_iter()
+                    .flatten()
+                    .collect();
+            redactions.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&found.count, None)?;
         }
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         encoder.encode_descriptor("build", "What runs", None, MetricType::Info)?.encode_info(&version)

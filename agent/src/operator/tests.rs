@@ -2,6 +2,7 @@ use std::io::{Read, Write};
 
 use skidder_pipeline::edge::SystemClock;
 use skidder_pipeline::stats::Stats;
+use skidder_pipeline::transform::Report;
 
 use super::*;
 use crate::lockdown::Lockdown;
@@ -15,6 +16,10 @@ fn view() -> View {
     es.lost.add(3);
     es.standing.set(2);
     es.oldest_waiting.set(1);
+    let mut report = Report::default();
+    report.redacted(&"email.mask".into(), Some(&"gone".into()), 3);
+    report.redacted(&"jwt".into(), None, 1);
+    stats.add_report(&report);
     let component = |name: &str, kind, type_name: &str| Component { name: name.to_owned(), kind, type_name: type_name.to_owned() };
     let components = vec![component("pods", "source", "kubernetes_logs"), component("es", "sink", "elasticsearch")];
     View {
@@ -75,6 +80,9 @@ fn metrics_have_the_names_that_dashboards_know() {
         &format!(r#"skidder_component_discarded_events_total{{{of_es},intentional="true",reason="buffer_full"}} 2"#),
         &format!(r#"skidder_component_discarded_events_total{{{of_es},intentional="false",reason="buffer_damaged"}} 1"#),
         &format!("skidder_sink_paused{{{of_es}}} 1.0"),
+        // No log of the namespace is open.
+        r#"skidder_redactions_total{rule="email",action="mask",pod_namespace="_others"} 3"#,
+        r#"skidder_redactions_total{rule="jwt",action="replace"} 1"#,
         "# EOF",
     ] {
         assert!(answer.lines().any(|found| found == line), "no line {line}\nin {answer}");

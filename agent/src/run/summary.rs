@@ -29,7 +29,7 @@ pub fn summary(stats: &Stats) -> String {
     let report = stats.report();
     line_if_any(&mut out, "filtered", report.filtered, "records");
     line_if_any(&mut out, "not JSON", report.not_json, "records, kept as text");
-    let mut redactions = report.redactions().to_vec();
+    let mut redactions = report.redactions();
     redactions.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     for (rule, count) in &redactions {
         line(&mut out, "redacted", *count, &format!("values by `{rule}`"));

@@ -271,3 +271,16 @@ proptest! {
         prop_assert_eq!(String::from_utf8(unescape(raw.as_bytes()).into_owned()).unwrap(), expected);
     }
 }
+
+#[test]
+fn starts_say_where_each_byte_was_written() {
+    for raw in ["", "plain", r#"a\"b\\\\c\/\n"#, r"\u0041\ud83d\ude00x\ud83d", r"\q\u12", "é\\u00e9é\\"] {
+        let (text, starts) = (unescape(raw.as_bytes()), starts(raw.as_bytes()));
+        assert_eq!(starts.len(), text.len() + 1, "{raw}");
+        assert_eq!(starts.last(), Some(&raw.len()));
+        assert!(starts.is_sorted(), "{raw}");
+        for (at, byte) in text.iter().enumerate().filter(|(_, byte)| byte.is_ascii_lowercase()) {
+            assert!(raw.as_bytes()[starts[at]] == *byte || raw.as_bytes()[starts[at]] == b'\\', "{raw}: {at}");
+        }
+    }
+}

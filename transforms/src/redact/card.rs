@@ -20,7 +20,9 @@ pub(super) fn number_at(text: &[u8], groups: &[(usize, usize)]) -> Option<usize>
     let counts = FORMS.iter().filter(|form| has_form(text, groups, form)).map(|form| form.len());
     for count in counts.chain([1]) {
         let end = groups[count - 1].1;
-        if text.get(end).is_some_and(|byte| is_word(*byte)) || (count == 1 && before == Some(b'.') && is_fraction(text, start)) {
+        if text.get(end).is_some_and(|byte| is_word(*byte))
+            || (count == 1 && (before == Some(b'.') && is_fraction(text, start) || ends_uuid(text, start)))
+        {
             continue;
         }
         if is_number(&text[start..end]) {
@@ -33,6 +35,12 @@ pub(super) fn number_at(text: &[u8], groups: &[(usize, usize)]) -> Option<usize>
 /// Whether the digits from `start` on are those after the point of a number.
 fn is_fraction(text: &[u8], start: usize) -> bool {
     start >= 2 && text[start - 2].is_ascii_digit()
+}
+
+/// Whether four hexadecimal digits between dashes stand before `start`: those of a UUID, whose last twelve may have others after.
+fn ends_uuid(text: &[u8], start: usize) -> bool {
+    let part = start.checked_sub(6).map_or(&b""[..], |from| &text[from..start]);
+    matches!(part, [b'-', digits @ .., b'-'] if digits.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// Whether the first groups have the lengths of `form` and one kind of separator between them.
@@ -138,6 +146,7 @@ mod tests {
             "0.4111111111111111",
             "12345678-1234-1234-1234-123456789012",
             "9111111111111111",
+            "7306a3a3-5f3f-470f-9916-4755733614312",
             "41111111111111111111111",
         ] {
             assert_eq!(found(text), [""; 0], "{text}");

@@ -135,7 +135,7 @@ pub(super) const CATALOG: [Entry; 35] = {
             "SESSION",
             "values of 16 characters and more, with a letter and a digit, below keys like `sessionid`, `sid`",
         ),
-        entry(UrlPassword, "url_password", Secrets, "URL_PASSWORD", "the password in `scheme://user:password@host`"),
+        entry(UrlPassword, "url_password", Secrets, "URL_PASSWORD", "the password in `scheme://user:password@host`; Sentry's key"),
         entry(
             ApiToken,
             "api_token",

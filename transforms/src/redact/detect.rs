@@ -188,7 +188,9 @@ pub(super) fn credential(text: &Text<'_>, start: usize) -> Option<(Detector, usi
     const SCHEMES: [&[u8]; 5] = [b"bearer", b"basic", b"negotiate", b"apikey", b"token"];
     let rest = text.bytes.get(start..)?;
     let scheme = SCHEMES.iter().position(|word| rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)))?;
-    if text.word_before(start) {
+    // `secret_token 9b74…`
+    let joined = scheme == 4 && text.before(start) == Some(b'_');
+    if text.word_before(start) && !joined {
         return None;
     }
     let word = start + SCHEMES[scheme].len();
@@ -234,8 +236,12 @@ pub(super) fn url_password(text: &Text<'_>, at: usize, last: (usize, usize)) -> 
     if last.1 + 1 == authority && text.get(last.1) == Some(b'@') {
         return Some((last.0, at));
     }
-    let colon = authority + memchr::memchr(b':', &text.bytes[authority..at])?;
     let scheme = text.bytes[..authority].ends_with(b"://");
+    let Some(colon) = memchr::memchr(b':', &text.bytes[authority..at]).map(|found| authority + found) else {
+        // Sentry's addresses have a key alone.
+        let key = at - authority == 32 && text.bytes[authority..at].iter().all(u8::is_ascii_hexdigit);
+        return (scheme && key).then_some((authority, at));
+    };
     let password = &text.bytes[colon + 1..at];
     (scheme && !password.is_empty() && !is_tag(password) && password.iter().any(|byte| *byte != b'*')).then_some((colon + 1, at))
 }

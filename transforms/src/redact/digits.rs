@@ -81,22 +81,32 @@ pub(super) fn in_cluster(
         return at;
     }
     // A group that is a part of a word belongs to no number: the digits of a hash, the fraction of `56.123456789Z`.
-    let glued = |(start, end): &(usize, usize), before: bool| if before { text.word_before(*start) } else { text.word_at(*end) };
-    let mut index = usize::from(groups.first().is_some_and(|first| glued(first, true)));
-    if groups.last().is_some_and(|last| glued(last, false)) {
+    let mut index = usize::from(groups.first().is_some_and(|(start, _)| text.word_before(*start)));
+    if groups.last().is_some_and(|(_, end)| text.word_at(*end) && extension(text, *end).is_none()) {
         groups.pop();
     }
     while index < groups.len() {
         let number = Number { text, groups, index, beside: Cell::new(None) };
         match number.what() {
             Some((detector, start, count)) => {
-                found(detector, start, groups[index + count - 1].1);
+                let end = groups[index + count - 1].1;
+                found(detector, start, if detector == Detector::Phone { extension(text, end).unwrap_or(end) } else { end });
                 index += count;
             }
             None => index += 1,
         }
     }
     at
+}
+
+/// The end of the extension that a telephone number ending at `end` has: `x123`, ` ext. 12`.
+fn extension(text: &Text<'_>, end: usize) -> Option<usize> {
+    const MAX_DIGITS: usize = 6;
+    let rest = text.bytes.get(end..)?;
+    let word = [&b"x"[..], b" x", b" ext. ", b" ext ", b" ext.", b",ext"].into_iter().find(|word| rest.starts_with(word))?;
+    let digits = rest[word.len()..].iter().take(MAX_DIGITS + 1).take_while(|byte| byte.is_ascii_digit()).count();
+    let after = end + word.len() + digits;
+    ((2..=MAX_DIGITS).contains(&digits) && !text.word_at(after)).then_some(after)
 }
 
 /// A number that may start with one of the groups of a cluster.
@@ -189,7 +199,7 @@ impl Number<'_> {
         };
         let after = match self.text.get(end) {
             Some(b'-' | b'.') => !self.text.get(end + 1).is_some_and(|byte| byte.is_ascii_digit()),
-            Some(byte) => !is_word(byte),
+            Some(byte) => !is_word(byte) || extension(self.text, end).is_some(),
             None => true,
         };
         before && after
@@ -209,6 +219,10 @@ impl Number<'_> {
     fn international(&self) -> Option<usize> {
         let start = self.start();
         if self.text.before(start) != Some(b'+') || self.text.word_before(start - 1) {
+            return None;
+        }
+        // Go's monotonic clock: `m=+3.664183935`.
+        if self.text.bytes[..start].ends_with(b" m=+") && self.separator(0) == b"." {
             return None;
         }
         let mut taken = [0u8; 3];
@@ -233,7 +247,7 @@ impl Number<'_> {
             if total > limits.1 {
                 break;
             }
-            if total >= limits.0 && !self.text.word_at(*end) {
+            if total >= limits.0 && (!self.text.word_at(*end) || extension(self.text, *end).is_some()) {
                 best = Some(count + 1);
             }
         }
@@ -252,10 +266,19 @@ impl Number<'_> {
             ([1, 3, 3, 4, ..], b'1' | b'7' | b'8') => 4,
             ([1, 3, 7, ..], b'7' | b'8') => 3,
             ([1, 10, ..], b'7' | b'8') => 2,
+            // `001-415-555-0134`
+            ([3, 3, 3, 4, ..], b'0')
+                if second == Some(b'0') && self.uniform(4, b"-. ") && self.text.get(self.start() + 2) == Some(b'1') =>
+            {
+                4
+            }
+            ([2, 2, 3, 4, ..], b'6') if second == Some(b'6') && self.uniform(4, b"-") => 4,
+            ([3, 7, ..], b'0') if self.uniform(2, b"-") && self.is_mobile() => 2,
+            ([3, 3, 4, ..], b'0') if bracket && matches!(self.separator(0), [b')', ..]) && self.is_mobile() => 3,
             ([3, 3, 4, ..] | [4, 3, 3, ..] | [2, 4, 4, ..] | [3, 4, 3, ..], b'0') if self.uniform(3, b"- .") && self.is_mobile() => 3,
             ([5, 6, ..], b'0') if self.uniform(2, b"- ") && self.is_british() => 2,
             ([3, 4, 4, ..] | [4, 3, 4, ..], b'0') if self.uniform(3, b"- ") && self.is_british() => 3,
-            ([3, 3, 4, ..], b'2'..=b'9') if self.is_american(bracket) => 3,
+            ([3, 3, 4, ..], b'1'..=b'9') if self.is_american(bracket) => 3,
             _ => return None,
         };
         let start = self.start() - usize::from(bracket && matches!(self.separator(0), [b')', ..]));
@@ -263,18 +286,21 @@ impl Number<'_> {
     }
 
     fn is_mobile(&self) -> bool {
-        self.digits(3).is_some_and(|(digits, _)| matches!(digits[1], 3 | 5..=9))
+        matches!(self.text.get(self.start() + 1), Some(b'3' | b'5'..=b'9'))
     }
 
     fn is_british(&self) -> bool {
         self.digits(2).is_some_and(|(digits, _)| matches!(digits[1], 1 | 2 | 3 | 7 | 8))
     }
 
-    /// Area and exchange start with 2 to 9; `(415) 555-1234`, `415-555-1234`, `415.555.1234`.
+    /// `(415) 555-1234`, `415-555-1234`, `415.555.1234`. Area and exchange start with 2 to 9, but those that people make up are
+    /// written with dashes too; with dots, a number is often something else.
     fn is_american(&self, bracket: bool) -> bool {
-        let form = self.uniform(3, b"-.")
-            || (bracket && matches!(self.separator(0), [b')', ..]) && matches!(self.separator(1), b"-" | b" " | b"."));
-        form && self.digits(3).is_some_and(|(digits, _)| digits[3] >= 2)
+        let bracket = bracket && matches!(self.separator(0), [b')', ..]) && matches!(self.separator(1), b"-" | b" " | b".");
+        let dashes = self.uniform(3, b"-");
+        let given_out = |digits: &[u8]| digits[0] >= 2 && digits[3] >= 2;
+        (bracket || dashes || self.uniform(3, b"."))
+            && self.digits(3).is_some_and(|(digits, _)| given_out(&digits) || (bracket || dashes) && digits[3] >= 1)
     }
 
     /// Numbers that are what a word beside them says. Forms and check digits come first, for they cost less than words.
@@ -288,10 +314,15 @@ impl Number<'_> {
             checks::thai_id(digits)
                 && (self.text.raw || near(context::CITIZEN) || !is_epoch_millis(digits) && context::is_thai(self.text, self.start()))
         };
+        let mistyped = |digits: &[u8]| {
+            (1..=8).contains(&digits[0]) && beside(context::CITIZEN) && (self.text.raw || context::is_thai(self.text, self.start()))
+        };
         match lengths {
             [11, ..] => self.fits(1, Detector::Snils, |digits| checks::snils(digits) && near(context::SNILS)),
             [9, ..] => self.fits(1, Detector::UsSsn, |digits| is_ssn(digits) && beside(context::SSN)),
-            [13, ..] => self.fits(1, Detector::ThaiId, thai),
+            // Right beside the word it is what the word says, mistyped or not.
+            [13, ..] => self.fits(1, Detector::ThaiId, |digits| thai(digits) || mistyped(digits)),
+            [1, 4, 5, 2, 1, ..] if self.uniform(5, b"- ") => self.fits(5, Detector::ThaiId, mistyped),
             [10 | 12, ..] => self.fits(1, Detector::Inn, |digits| checks::inn(digits) && near(context::INN)),
             _ => None,
         }
@@ -307,12 +338,15 @@ impl Number<'_> {
         })
         .or_else(|| match lengths {
             // Thai numbers of a place, where what stands around is Thai.
-            [2, 3, 4, ..] | [3, 3, 3, ..] if self.uniform(3, b"-") && self.text.bytes[self.start()] == b'0' => {
+            [2, 3, 4, ..] | [3, 3, 3, ..] | [1, 4, 4, ..] if self.uniform(3, b"- ") && self.text.bytes[self.start()] == b'0' => {
                 let place = |digits: &[u8]| (2..=7).contains(&digits[1]) && digits.len() == 9;
                 let thai = self.text.raw || beside(context::PHONE) || context::is_thai(self.text, self.start());
                 self.fits(3, Detector::Phone, |digits| place(digits) && thai)
             }
-            [3, 1, 5, 1, ..] if self.uniform(4, b"- ") => self.fits(4, Detector::Account, |_| near(context::ACCOUNT)),
+            [3, 1, 5, 1, ..] if self.uniform(4, b"- ") => {
+                let thai = self.text.raw || context::is_thai(self.text, self.start());
+                self.fits(4, Detector::Account, |_| thai || near(context::ACCOUNT))
+            }
             [10, ..] => self
                 .fits(1, Detector::Account, |_| beside(context::ACCOUNT) && (self.text.raw || context::is_thai(self.text, self.start()))),
             _ => None,
@@ -327,9 +361,11 @@ impl Number<'_> {
             return None; // a date
         }
         let (mut total, mut best) = (0, None);
+        // `00` and the country's code.
+        let most = if self.text.bytes[self.start()..].starts_with(b"00") { 15 } else { 12 };
         for (count, (start, end)) in self.groups.iter().take(MAX_GROUPS).enumerate() {
             total += end - start;
-            if total > 12 {
+            if total > most {
                 break;
             }
             if total >= MIN_DIGITS && !self.text.word_at(*end) {

@@ -175,6 +175,23 @@ impl Engine {
         if self.withheld > withheld { Some((WITHHELD, (0, WITHHELD.len()))) } else { Some((&self.current, self.part)) }
     }
 
+    /// Where someone wants to know what is found, begins to keep it for `inner`, what a string says; gives what was kept so far.
+    pub(super) fn trace_within(&mut self, inner: &[u8]) -> Option<(usize, Vec<Hit>)> {
+        let outer = self.trace.take()?;
+        self.trace = Some((inner.as_ptr() as usize, Vec::new()));
+        Some(outer)
+    }
+
+    /// Adds what was found in the inside of the string `text` to what was kept before.
+    pub(super) fn trace_again(&mut self, outer: Option<(usize, Vec<Hit>)>, text: &[u8]) {
+        let (Some((base, mut found)), Some((_, inner))) = (outer, self.trace.take()) else { return };
+        let at = (text.as_ptr() as usize).saturating_sub(base);
+        let starts = json::starts(text);
+        let written = |end: usize| at + starts.get(end).copied().unwrap_or(text.len());
+        found.extend(inner.into_iter().map(|hit| Hit { start: written(hit.start), end: written(hit.end), ..hit }));
+        self.trace = Some((base, found));
+    }
+
     /// The counts of each rule that took something out since the last call, and of what was withheld.
     pub(super) fn take_counts(&mut self, mut each: impl FnMut(&Arc<str>, u64)) {
         if self.withheld > 0 {
@@ -341,18 +358,21 @@ fn number(raw: &[u8], hit: &Hit, done: usize, form: Form, last_quote: Option<usi
             let plain =
                 |byte: &u8| numeric(byte) || byte.is_ascii_whitespace() || byte.is_ascii_lowercase() || matches!(byte, b',' | b'[' | b']');
             let before = start - between.iter().rev().take_while(|byte| plain(byte)).count();
-            match before.checked_sub(1).map(|at| raw[at]) {
+            let first = raw[before..start].trim_ascii_start().first();
+            match (before.checked_sub(1).map(|at| raw[at]), first) {
                 _ if before == done && done > 0 => last_quote,
-                None if raw.starts_with(b"[") => Some(usize::from(form == Form::Escaped)),
+                (None, Some(b'[')) => Some(usize::from(form == Form::Escaped)),
                 // The array stands at the start of a string, so its own are a level deeper; or after another element.
-                Some(b'"') if raw[before..start].trim_ascii_start().starts_with(b"[") => Some(2 * quote_before(raw, before)? + 1),
-                Some(b':' | b'"') => quote_before(raw, before),
+                (Some(b'"'), Some(b'[')) => Some(2 * quote_before(raw, before)? + 1),
+                (Some(b'"'), Some(b',')) | (Some(b':'), Some(b'[')) => quote_before(raw, before),
                 _ => None,
             }
         }
         _ => None,
     };
-    slashes.filter(|slashes| *slashes <= MAX_SLASHES).map(|slashes| Number { start, end, slashes })
+    // In a string, a quote without a backslash, or with one that is itself escaped, would be its end.
+    let fits = |slashes: &usize| *slashes <= MAX_SLASHES && (form == Form::Plain || slashes % 2 == 1);
+    slashes.filter(fits).map(|slashes| Number { start, end, slashes })
 }
 
 /// How many backslashes the quote has that stands before `at`, with a `:` between or none.

@@ -43,9 +43,10 @@ pub(super) struct KeyValue {
     pub(super) run: (usize, usize),
 }
 
-/// What the key says whose last byte stands at `at`, or before a space there.
+/// What the key says whose last byte stands at `at`, or before the spaces that end there.
 pub(super) fn named(text: &Text<'_>, at: usize) -> Option<(Says, usize)> {
-    let last = if text.bytes[at] == b' ' { at.checked_sub(1)? } else { at };
+    let spaces = text.bytes[..=at].iter().rev().take(MAX_SPACES).take_while(|byte| **byte == b' ').count();
+    let last = at.checked_sub(spaces)?;
     names::says(&text.bytes[..=last], text.raw).map(|says| (says, last))
 }
 
@@ -59,7 +60,7 @@ pub(super) fn may_be_personal(bytes: &[u8], last: usize, detector: Detector) -> 
     let between = |byte: &u8| matches!(byte, b'"' | b'\'' | b'`' | b'\\' | b':' | b'=' | b'>' | b']') || byte.is_ascii_whitespace();
     let Some(start) = rest.iter().take(MAX_BETWEEN_BYTES).position(|byte| !between(byte)) else { return rest.len() > MAX_BETWEEN_BYTES };
     let word = &rest[start..];
-    if detector == Detector::Password {
+    if matches!(detector, Detector::Password | Detector::CardCode) {
         return true;
     }
     let escaped = |byte: &u8| matches!(byte, b'%' | b'\\');
@@ -77,6 +78,16 @@ pub(super) fn value(text: &Text<'_>, at: usize, done: &Done) -> Option<KeyValue>
     let mut at = last + 1;
     let key_quote = text.get(at).filter(|byte| matches!(byte, b'"' | b'\'' | b']'));
     at += usize::from(key_quote.is_some());
+    if text.get(at) == Some(b'>') {
+        return element(text, says, at, done);
+    }
+    // `<add key="Password" value="x"/>`, `{"name":"DB_PASSWORD","value":"x"}`
+    const PAIRS: [&[u8]; 3] = [b" value", b",\"value\"", b", \"value\""];
+    if key_quote == Some(b'"')
+        && let Some(pair) = PAIRS.iter().find(|pair| text.bytes[at..].starts_with(pair))
+    {
+        at += pair.len();
+    }
     at = spaces(at);
     let sign = text.get(at).filter(|byte| matches!(byte, b':' | b'='))?;
     at += 1;
@@ -118,13 +129,72 @@ pub(super) fn value(text: &Text<'_>, at: usize, done: &Done) -> Option<KeyValue>
         // A list that was not read to its end may hold the next one.
         end = if at < done.cookie_line { done.cookie_line } else { text.run(at, |byte| !matches!(byte, b'\n' | b'"')) };
     }
-    if matches!(detector, Detector::Name | Detector::Address) {
-        end = names_end(text, at, end);
+    if detector == Detector::Name {
+        end = names_end(text, at, end, MAX_NAME_WORDS, |byte| byte.is_ascii_uppercase() || byte >= 0x80);
     }
-    // `password: must be set` is a sentence.
+    // `15 August 1990`, and not what follows `15.08.1990`.
+    let whole_date = detector == Detector::BirthDate && end > at + 2 && text.bytes[at].is_ascii_digit();
+    if matches!(detector, Detector::Address | Detector::BirthDate) && !whole_date {
+        let starts = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte >= 0x80;
+        end = names_end(text, at, end, if detector == Detector::Address { MAX_ADDRESS_WORDS } else { 3 }, starts);
+    }
+    // `password: must be set` is a sentence, and so is `password: required`.
     let sentence = sign == b':' && at > spaced && key_quote.is_none() && text.bytes[at..end].iter().all(u8::is_ascii_lowercase);
+    let alone = detector == Detector::Password && end >= at + 4 && text.get(end) != Some(b' ') && !STATES.contains(&&text.bytes[at..end]);
+    let sentence = sentence && !alone;
     (!sentence || detector == Detector::Cookie).then_some(KeyValue { says, start: at, end, quoted: false, run })
 }
+
+/// The text of an element of XML with the name of a key, whose `>` stands at `at`: `<password>x</password>`.
+fn element(text: &Text<'_>, says: Says, at: usize, done: &Done) -> Option<KeyValue> {
+    const MAX_NAME_BYTES: usize = 64;
+    let name = text.bytes[..at].iter().rev().take(MAX_NAME_BYTES).take_while(|byte| is_word(**byte) || matches!(byte, b'-' | b'.' | b':'));
+    if at.checked_sub(name.count() + 1).is_none_or(|before| text.bytes[before] != b'<') || says.detector == Detector::Cookie {
+        return None;
+    }
+    let end = text.run(at + 1, |byte| byte != b'<' && byte != b'\n');
+    text.bytes[end..].starts_with(b"</").then_some(KeyValue { says, start: at + 1, end, quoted: true, run: done.run })
+}
+
+/// What is said of passwords, and is none.
+const STATES: [&[u8]; 36] = [
+    b"accepted",
+    b"changed",
+    b"correct",
+    b"deleted",
+    b"denied",
+    b"disabled",
+    b"empty",
+    b"enabled",
+    b"encrypted",
+    b"error",
+    b"expired",
+    b"failed",
+    b"given",
+    b"hidden",
+    b"incorrect",
+    b"invalid",
+    b"missing",
+    b"mismatch",
+    b"needed",
+    b"none",
+    b"null",
+    b"optional",
+    b"prompt",
+    b"provided",
+    b"rejected",
+    b"removed",
+    b"required",
+    b"reset",
+    b"sent",
+    b"string",
+    b"success",
+    b"unknown",
+    b"unset",
+    b"updated",
+    b"valid",
+    b"wrong",
+];
 
 /// Where a value without quotes ends, and from where on any other would end there, too: a tag at its start is passed as a whole.
 fn unquoted(text: &Text<'_>, start: usize) -> (usize, usize) {
@@ -135,16 +205,25 @@ fn unquoted(text: &Text<'_>, start: usize) -> (usize, usize) {
     (after_tag, end)
 }
 
-/// Where the words with capitals, or in other scripts, end that follow the one at `start..end`: `Name: John Smith, 30`.
-fn names_end(text: &Text<'_>, start: usize, end: usize) -> usize {
-    const MAX_WORDS: usize = 4;
+/// The most words of a name, and of an address.
+const MAX_NAME_WORDS: usize = 4;
+const MAX_ADDRESS_WORDS: usize = 12;
+
+/// Where the words end that follow the one at `start..end` and start with what `starts` says: `Name: John Smith, 30`.
+fn names_end(text: &Text<'_>, start: usize, end: usize, most: usize, starts: impl Fn(u8) -> bool) -> usize {
     let mut end = end;
-    for _ in 1..MAX_WORDS {
+    for _ in 1..most {
         let word = end + 1;
-        let name = |byte: u8| byte.is_ascii_alphabetic() || byte >= 0x80 || matches!(byte, b'\'' | b'-' | b'.');
-        let next = text.run(word, name);
-        let capital = text.get(word).is_some_and(|byte| byte.is_ascii_uppercase() || byte >= 0x80);
-        if end == start || text.get(end) != Some(b' ') || !capital || matches!(text.get(next), Some(b':' | b'=' | b'_')) {
+        let first = text.get(word).filter(|byte| starts(*byte));
+        let digits = first.is_some_and(|byte| byte.is_ascii_digit());
+        let part = |byte: u8| {
+            byte.is_ascii_alphabetic()
+                || byte >= 0x80
+                || matches!(byte, b'\'' | b'-' | b'.')
+                || digits && (byte.is_ascii_digit() || byte == b'/')
+        };
+        let next = text.run(word, part);
+        if end == start || text.get(end) != Some(b' ') || first.is_none() || matches!(text.get(next), Some(b':' | b'=' | b'_')) {
             break;
         }
         end = next;
@@ -207,6 +286,7 @@ fn fits(says: Says, value: &[u8], quoted: bool) -> bool {
     let letters = value.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
     let others = |fine: &[u8]| value.iter().all(|byte| byte.is_ascii_digit() || fine.contains(byte));
     match detector {
+        Detector::CardCode if strict => is_month(value),
         Detector::CardCode => (3..=8).contains(&digits) && digits == value.len(),
         Detector::Inn => matches!(digits, 10 | 12) && others(b" "),
         Detector::CreditCard => (12..=19).contains(&digits) && others(b" -."),
@@ -220,8 +300,15 @@ fn fits(says: Says, value: &[u8], quoted: bool) -> bool {
         Detector::Name if strict => is_full_name(value),
         Detector::Address if strict => quoted && digits > 0 && letters > 3 && value.len() <= 200 && is_house(value),
         Detector::Name => digits < value.len() && value.len() <= 200,
-        Detector::Address => letters > 0 && value.len() <= 400,
-        Detector::Account => digits >= 6 && value.len() <= 40 && others(b" -"),
+        // A postal code alone has no letters; a word alone is often something else.
+        Detector::Address if value.is_ascii() && !value.contains(&b' ') => {
+            (4..=10).contains(&digits) && digits == value.len()
+                || letters > 0
+                    && (digits > 0 || value[0].is_ascii_uppercase())
+                    && !value.iter().any(|byte| matches!(byte, b'.' | b'_' | b'/'))
+        }
+        Detector::Address => (letters > 0 || !value.is_ascii()) && value.len() <= 400,
+        Detector::Account => digits >= 6 && value.len() <= 40 && others(b" -") || is_bank(value),
         Detector::SeedPhrase => letters >= 12,
         Detector::Password if strict => {
             value.len() >= 6 && letters > 0 && letters < value.len() && !is_path(value) && !value.contains(&b'(')
@@ -230,6 +317,21 @@ fn fits(says: Says, value: &[u8], quoted: bool) -> bool {
         Detector::Credentials | Detector::Secret => is_secret(value, digits, quoted),
         _ => true,
     }
+}
+
+/// A month and a year: `09/27`, `09-2027`.
+fn is_month(value: &[u8]) -> bool {
+    let digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
+    matches!(value, [a, b, b'/' | b'-', year @ ..] if matches!(year.len(), 2 | 4) && digits(&[*a, *b]) && digits(year) && matches!((a, b), (b'0', b'1'..=b'9') | (b'1', b'0'..=b'2')))
+}
+
+/// The code of a bank (ISO 9362): six letters, then two or five letters and digits; or an IBAN.
+fn is_bank(value: &[u8]) -> bool {
+    let capitals = value.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+    let code = matches!(value.len(), 8 | 11) && value[..6].iter().all(u8::is_ascii_uppercase);
+    let iban = value.len() >= 15 && value[..2].iter().all(u8::is_ascii_uppercase) && value[2..4].iter().all(u8::is_ascii_digit);
+    let grouped = value.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b' ');
+    capitals && code || iban && grouped && value.len() <= 42
 }
 
 /// Two to four words, each with a capital and small letters after it: `John O'Brien-Smith`.
@@ -261,7 +363,9 @@ fn is_house(value: &[u8]) -> bool {
 fn is_secret(value: &[u8], digits: usize, quoted: bool) -> bool {
     let upper = value.iter().any(u8::is_ascii_uppercase);
     let plain = value.iter().all(|byte| is_word(*byte) || matches!(byte, b'-' | b'.' | b'/' | b'+' | b'=' | b'~' | b':'));
-    let name = !upper && plain && (digits == 0 || value.len() < 16 || value.contains(&b'/'));
+    let parts = value.iter().any(|byte| !byte.is_ascii_alphanumeric());
+    let short = value.len() < 16 && (parts || digits < 2 || value.len() < 8);
+    let name = !upper && plain && (digits == 0 || short || value.contains(&b'/'));
     // `apiKey=API_VERSIONS` is Kafka's.
     let constant = value.iter().all(|byte| byte.is_ascii_uppercase() || *byte == b'_');
     let code = value.iter().any(|byte| matches!(byte, b'{' | b'(')) && !quoted;
@@ -332,7 +436,8 @@ pub(super) fn prose_password(text: &Text<'_>, at: usize) -> Option<(usize, usize
     if start == at || start > at + MAX_SPACES {
         return None;
     }
-    let start = start + usize::from(matches!(text.get(start), Some(b'"' | b'\'')));
+    let quote = text.get(start).filter(|byte| matches!(byte, b'"' | b'\''));
+    let start = start + usize::from(quote.is_some());
     const MAX_BYTES: usize = 64;
     let rest = text.bytes.get(start..).unwrap_or_default();
     let ends = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'<' | b'>');
@@ -342,5 +447,8 @@ pub(super) fn prose_password(text: &Text<'_>, at: usize) -> Option<(usize, usize
     let any = |test: fn(&u8) -> bool| value.iter().any(test);
     let strong =
         any(u8::is_ascii_alphabetic) && any(u8::is_ascii_digit) && any(|byte| byte.is_ascii_uppercase() || byte.is_ascii_punctuation());
-    ((6..=MAX_BYTES).contains(&value.len()) && strong && !value.starts_with(b"[") && !is_placeholder(value)).then_some((start, end))
+    // `ALTER ROLE app PASSWORD 'x1'`
+    let in_quotes = quote.is_some() && text.get(end) == quote && value.len() >= 4;
+    let fine = in_quotes || (6..=MAX_BYTES).contains(&value.len()) && strong;
+    (fine && !value.starts_with(b"[") && !is_placeholder(value)).then_some((start, end))
 }

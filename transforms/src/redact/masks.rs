@@ -28,17 +28,17 @@ pub(super) struct Masks {
     pub(super) token: u64,
     /// `@`
     pub(super) at: u64,
-    /// The first byte of what the decoded view writes otherwise: `\u`, `%0` to `%7`, and spaces, dashes, wide digits
+    /// The first byte of what the decoded view writes otherwise: `\u`, `%0` to `%7`, and spaces, dashes, wide and Thai digits
     /// and `№` of other blocks than ASCII.
     pub(super) escape: u64,
     /// The first byte of `eyJ` and, in any case, of `bea`, `bas`, `neg`, `pas`, `beg`, and of the `tok` of `token` and the
-    /// `pik` of `apikey`.
+    /// `pik` of `apikey`; of `--` and a letter, and of ` -p` and ` -u`: options of commands.
     pub(super) word: u64,
     /// The first byte of two capitals and a digit.
     pub(super) account: u64,
     /// A `<` before another one or a digit.
     pub(super) filler: u64,
-    /// The last byte of what may be a key: a letter before a quote, `=`, `:`, a backslash, `%`, `]` or a new line; or a space
+    /// The last byte of what may be a key: a letter before a quote, `=`, `:`, a backslash, `%`, `]`, `>` or a new line; or a space
     /// before `=` or `:`.
     pub(super) key_end: u64,
 }
@@ -77,7 +77,8 @@ fn of<S: Simd>(simd: S, window: &[u8]) -> Masks {
     let wide = !byte.simd_lt(0x80);
 
     let assigns = is(next, b'=') | is(next, b':');
-    let ends = assigns | is(next, b'"') | is(next, b'\\') | is(next, b'%') | is(next, b'\n') | is(next, b'\'') | is(next, b']');
+    let ends =
+        assigns | is(next, b'"') | is(next, b'\\') | is(next, b'%') | is(next, b'\n') | is(next, b'\'') | is(next, b']') | is(next, b'>');
 
     let literal = |one: u8, two: u8, three: u8| is(lower, one) & is(lower_next, two) & is(lower_third, three);
     let word = literal(b'e', b'y', b'j')
@@ -85,9 +86,11 @@ fn of<S: Simd>(simd: S, window: &[u8]) -> Masks {
             & ((is(lower_next, b'e') & (is(lower_third, b'a') | is(lower_third, b'g'))) | (is(lower_next, b'a') & is(lower_third, b's'))))
         | (is(lower, b'p') & ((is(lower_next, b'a') & is(lower_third, b's')) | (is(lower_next, b'i') & is(lower_third, b'k'))))
         | literal(b't', b'o', b'k')
-        | literal(b'n', b'e', b'g');
-    // Wide digits, `+` and `@`; spaces that do not break; dashes, characters without width, `№`.
+        | literal(b'n', b'e', b'g')
+        | (is(next, b'-') & ((dash & between(lower_third, b'a', 26)) | (space & (is(third, b'p') | is(third, b'u')))));
+    // Wide digits, `+`, `:` and `@`; Thai digits; spaces that do not break; dashes, characters without width, `№`.
     let spelled = (is(byte, 0xef) & is(next, 0xbc) & between(third, 0x8b, 0x16))
+        | (is(byte, 0xe0) & is(next, 0xb9) & between(third, 0x90, 10))
         | (is(byte, 0xc2) & is(next, 0xa0))
         | (is(byte, 0xe2) & ((is(next, 0x80) & (between(third, 0x8b, 7) | is(third, 0xaf))) | (is(next, 0x84) & is(third, 0x96))));
     let escape = (is(byte, b'\\') & is(next, b'u')) | (is(byte, b'%') & between(next, b'0', 8)) | spelled;
@@ -129,15 +132,26 @@ mod tests {
             escape: mask(&|b| {
                 b.starts_with(b"\\u")
                     || (b[0] == b'%' && (b'0'..=b'7').contains(&b[1]))
-                    || matches!(b, [0xef, 0xbc, 0x8b..=0xa0] | [0xc2, 0xa0, _] | [0xe2, 0x80, 0x8b..=0x91 | 0xaf] | [0xe2, 0x84, 0x96])
+                    || matches!(
+                        b,
+                        [0xef, 0xbc, 0x8b..=0xa0]
+                            | [0xe0, 0xb9, 0x90..=0x99]
+                            | [0xc2, 0xa0, _]
+                            | [0xe2, 0x80, 0x8b..=0x91 | 0xaf]
+                            | [0xe2, 0x84, 0x96]
+                    )
             }),
             // A byte or'd with 0x20 may become a letter that it was not: `Y` is one, and so is 0x59 alone.
-            word: mask(&|b| literals.iter().any(|literal| b.iter().map(|byte| byte | 0x20).eq(literal.bytes()))),
+            word: mask(&|b| {
+                literals.iter().any(|literal| b.iter().map(|byte| byte | 0x20).eq(literal.bytes()))
+                    || matches!(b, [b'-', b'-', third] if (third | 0x20).is_ascii_lowercase())
+                    || matches!(b, [b' ', b'-', b'p' | b'u'])
+            }),
             account: mask(&|b| b[0].is_ascii_uppercase() && b[1].is_ascii_uppercase() && b[2].is_ascii_digit()),
             filler: mask(&|b| b[0] == b'<' && (b[1] == b'<' || b[1].is_ascii_digit())),
             key_end: mask(&|b| {
                 let letter = b[0].is_ascii_alphabetic() || b[0] >= 0x80;
-                letter && matches!(b[1], b'=' | b':' | b'"' | b'\'' | b'\\' | b'%' | b'\n' | b']')
+                letter && matches!(b[1], b'=' | b':' | b'"' | b'\'' | b'\\' | b'%' | b'\n' | b']' | b'>')
                     || b[0] == b' ' && matches!(b[1], b'=' | b':')
             }),
         }
@@ -147,7 +161,7 @@ mod tests {
         #[test]
         fn masks_say_what_each_byte_is(
             text in proptest::collection::vec(prop_oneof![
-                any::<u8>(), proptest::sample::select(b"eyJEbBGAastTokKpPiINng@\\u%.- 0123456789:=\"'_()<]\n\xef\xbc\xc2\xa0\xe2\x84\x80\x8b\x96\xaf".to_vec())
+                any::<u8>(), proptest::sample::select(b"eyJEbBGAastTokKpPiINng@\\u%.- 0123456789:=\"'_()<]\n\xef\xbc\xc2\xa0\xe0\xb9\x99\xe2\x84\x80\x8b\x96\xaf".to_vec())
             ], 2 * BLOCK + BEHIND)
         ) {
             let mut masks = [Masks::default(); 2];

@@ -12,11 +12,13 @@ mod bank;
 mod card;
 mod catalog;
 mod checks;
+mod commands;
 mod config;
 mod context;
 mod detect;
 mod digits;
 mod engine;
+mod key_words;
 mod keys;
 mod line;
 mod masks;
@@ -27,6 +29,7 @@ mod readers;
 mod reference;
 mod scan;
 mod text;
+mod token_table;
 mod tokens;
 mod tree;
 mod view;
@@ -142,12 +145,12 @@ impl Redact {
     }
 
     /// Redacts the fields that all records share; says whether a key of them changed.
-    fn redact_shared(&mut self, batch: &mut Batch, report: &mut Report) -> bool {
+    fn redact_shared(&mut self, batch: &mut Batch, namespace: Option<&Arc<str>>, report: &mut Report) -> bool {
         let (engine, scratch) = (&mut self.engine, &mut self.scratch);
         let made = self.shared.get_or_make(batch.shared(), |shared| RedactedShared::of(shared, engine, scratch));
         let Some(made) = made else { return false };
         for (rule, count) in &made.counts {
-            report.redacted(rule, count * batch.len() as u64);
+            report.redacted(rule, namespace, count * batch.len() as u64);
         }
         batch.set_shared(made.fields.clone());
         if made.drop_events {
@@ -218,7 +221,8 @@ impl Redact {
 
 impl Transform for Redact {
     fn apply(&mut self, batch: &mut Batch, report: &mut Report) {
-        let shared_keys_changed = self.redact_shared(batch, report);
+        let namespace = namespace(batch.shared());
+        let shared_keys_changed = self.redact_shared(batch, namespace.as_ref(), report);
         let mut hits = std::mem::take(&mut self.hits);
         let everything = !self.engine.mark(batch.bytes(), &mut hits);
         let shared = batch.shared().clone();
@@ -265,10 +269,16 @@ impl Transform for Redact {
         });
         *batch.cuts() = cuts;
         self.keys = keys;
-        self.engine.take_counts(|rule, count| report.redacted(rule, count));
+        self.engine.take_counts(|rule, count| report.redacted(rule, namespace.as_ref(), count));
         self.drop_marked(batch, report);
         self.hits = hits;
     }
+}
+
+/// The namespace of the pod that all records of a batch come from.
+fn namespace(shared: &Shared) -> Option<Arc<str>> {
+    let pod = skidder_pipeline::json::member(shared.get(b"kubernetes")?, b"pod_namespace")?;
+    (pod.kind == Kind::String).then(|| String::from_utf8_lossy(pod.raw).into())
 }
 
 impl RedactedShared {
@@ -310,17 +320,17 @@ fn redact_value(
     looks: impl Fn(usize, usize) -> bool,
     out: &mut Vec<u8>,
 ) -> Option<Kind> {
-    let (form, kind) = match value.kind {
+    let (redacted, kind) = match value.kind {
         // A text that is JSON as a whole stays so.
         Kind::Text if is_json(value.raw) => return tree::redact(engine, value.raw, below, looks, out).then_some(Kind::Text),
-        Kind::Text => (Form::Plain, Kind::Text),
-        Kind::String | Kind::Number => (Form::Escaped, Kind::String),
+        Kind::Text => (engine.redact(value.raw, Form::Plain, &below.key)?.into(), Kind::Text),
+        Kind::String => (tree::string(engine, value.raw, &below.key)?, Kind::String),
+        Kind::Number => (engine.redact(value.raw, Form::Escaped, &below.key)?.into(), Kind::String),
         Kind::Object | Kind::Array => return tree::redact(engine, value.raw, below, looks, out).then_some(value.kind),
         Kind::Bool | Kind::Null => return None,
     };
-    let redacted = engine.redact(value.raw, form, &below.key)?;
     out.clear();
-    out.extend_from_slice(redacted);
+    out.extend_from_slice(&redacted);
     Some(kind)
 }
 

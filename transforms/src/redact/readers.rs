@@ -3,7 +3,7 @@
 use super::catalog::{COUNT, Detector};
 use super::scan::{self, Needs, Places};
 use super::text::{Text, is_token};
-use super::{bank, detect, digits, keys, names, tokens};
+use super::{bank, commands, detect, digits, key_words, keys, tokens};
 
 /// What the readers are to look for.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ impl Wanted {
         let any = |detectors: &[Detector]| detectors.iter().any(|detector| on[*detector as usize]);
         let needs = Needs {
             at: any(&[Email, UrlPassword]),
-            words: any(&[Jwt, BearerToken, Credentials, Password, PrivateKey]),
+            words: any(&[Jwt, BearerToken, Credentials, Password, PrivateKey, Secret]),
             accounts: any(&[Iban, Passport]),
             fillers: any(&[Mrz]),
             addresses: any(&[Ipv4]),
@@ -29,7 +29,7 @@ impl Wanted {
             macs: any(&[Mac]),
             colons: any(&[Ipv6]),
             runs: any(&[ApiToken, Ethereum, Bitcoin, Ton, Mrz]),
-            keys: any(names::DETECTORS),
+            keys: any(key_words::DETECTORS),
         };
         Wanted { on, keep_private, needs }
     }
@@ -122,7 +122,17 @@ impl<F: FnMut(Detector, usize, usize)> Readers<'_, F> {
             }
             b'p' => self.credential(at.saturating_sub(1)), // `apikey`
             b'b' if bytes[at..].starts_with(b"BEG") => self.private_key(at),
+            _ if matches!(bytes[at], b'-' | b' ') => self.option(at),
             _ => self.credential(at),
+        }
+    }
+
+    /// `--password x`, ` -u user:x`.
+    fn option(&mut self, at: usize) {
+        let long = self.text.bytes[at] == b'-';
+        let found = if long { commands::option(&self.text, at) } else { commands::short_option(&self.text, at) };
+        if let Some((detector, start, end)) = found {
+            self.emit(detector, start, end);
         }
     }
 

@@ -9,7 +9,7 @@ use regex::bytes::Regex;
 use super::catalog::Detector;
 use super::readers::Wanted;
 use super::text::Text;
-use super::{bank, detect, digits, keys, tokens};
+use super::{bank, commands, detect, digits, keys, tokens};
 
 fn pattern(source: &str) -> Regex {
     #[allow(clippy::unwrap_used, reason = "the patterns are those of this file, and the tests compile them")]
@@ -29,7 +29,7 @@ static EMAIL: LazyLock<Regex> = LazyLock::new(|| {
 static AT_SIGN: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)@"));
 static IPV4: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)(?:^|[^0-9A-Za-z_.])([0-9]{1,3}(?:\.[0-9]{1,3}){3})"));
 static JWT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)(eyJ[A-Za-z0-9_\-]{6,}\.[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-]*){0,3})"));
-static SCHEME: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)\b(?i:bearer|basic|negotiate|apikey|token)[ \t+:=]"));
+static SCHEME: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)(?:\b(?i:bearer|basic|negotiate|apikey|token)|_(?i:token))[ \t+:=]"));
 static CLUSTER: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)[0-9]+(?:(?:[ .\-]\(?|\)[ .\-]?|\()[0-9]+)*"));
 static RUN: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)[A-Za-z0-9_\-]{20,}"));
 static COLONS: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)[0-9A-Fa-f:]*:[0-9A-Fa-f:]*"));
@@ -40,7 +40,9 @@ static PASSPORT: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Z]{2}[0-9]{
 static MRZ: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Z0-9<]{44,}"));
 static PEM: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)-----BEGIN "));
 static PROSE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)\b(?i:password|passphrase|passcode)"));
-static KEY_END: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Za-z\\x80-\\xFF](?:[ =:\"'\\]])"));
+static OPTION: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)--[A-Za-z]"));
+static SHORT_OPTION: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u) -[pu]"));
+static KEY_END: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Za-z\\x80-\\xFF](?:[ =:\"'\\]>])"));
 
 /// Calls `found` with all that the detectors find in `text`, in no order; values may overlap.
 pub(super) fn read(text: Text<'_>, wanted: &Wanted, mut found: impl FnMut(Detector, usize, usize)) {
@@ -72,8 +74,10 @@ pub(super) fn read(text: Text<'_>, wanted: &Wanted, mut found: impl FnMut(Detect
     JWT.find_iter(bytes).for_each(|m| found(Detector::Jwt, m.start(), m.end()));
     let mut done = 0;
     for scheme in SCHEME.find_iter(bytes) {
-        if scheme.start() >= done
-            && let Some((detector, start, end)) = detect::credential(&text, scheme.start())
+        // `_token`
+        let at = scheme.start() + usize::from(bytes[scheme.start()] == b'_');
+        if at >= done
+            && let Some((detector, start, end)) = detect::credential(&text, at)
         {
             done = end;
             found(detector, start, end);
@@ -121,6 +125,10 @@ pub(super) fn read(text: Text<'_>, wanted: &Wanted, mut found: impl FnMut(Detect
         }
     });
     every(&PROSE, bytes, |at| keys::prose_password(&text, at).into_iter().for_each(|(start, end)| found(Detector::Password, start, end)));
+    every(&OPTION, bytes, |at| commands::option(&text, at).into_iter().for_each(|(detector, start, end)| found(detector, start, end)));
+    every(&SHORT_OPTION, bytes, |at| {
+        commands::short_option(&text, at).into_iter().for_each(|(detector, start, end)| found(detector, start, end))
+    });
     // That there is no list of cookies in another belongs to what is found, not to how.
     let mut done = keys::Done::default();
     every(&KEY_END, bytes, |at| {

@@ -3,172 +3,11 @@
 
 use super::catalog::Detector;
 use super::checks;
-use super::text::{Text, is_token, is_word};
+use super::text::{Text, is_token};
+use super::token_table::{ANY, Class, DOTTED, STARTS, TOKENS};
 
 /// The fewest bytes that a run has in which something is looked for. Nothing that is found has fewer.
 pub(super) const MIN_RUN_BYTES: usize = 20;
-
-/// What tokens may be made of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// Letters and digits.
-    Alphanumeric,
-    /// Letters, digits and `_`.
-    Word,
-    /// Letters, digits, `_` and `-`.
-    Token,
-    /// Hexadecimal digits in lower case.
-    Hex,
-    /// Capitals and digits.
-    Capitals,
-}
-
-impl Class {
-    fn has(self, byte: u8) -> bool {
-        match self {
-            Class::Alphanumeric => byte.is_ascii_alphanumeric(),
-            Class::Word => is_word(byte),
-            Class::Token => is_token(byte),
-            Class::Hex => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
-            Class::Capitals => byte.is_ascii_uppercase() || byte.is_ascii_digit(),
-        }
-    }
-}
-
-/// Prefixes of tokens, what comes after them and how much of it: the fewest and the most bytes. From the providers'
-/// documentation.
-const TOKENS: &[(&str, Class, usize, usize)] = {
-    use Class::*;
-    const ANY: usize = 4096;
-    &[
-        ("AKIA", Capitals, 16, 16),
-        ("ASIA", Capitals, 16, 16),
-        ("AGPA", Capitals, 16, 16),
-        ("AROA", Capitals, 16, 16),
-        ("AIDA", Capitals, 16, 16),
-        ("AIPA", Capitals, 16, 16),
-        ("ANPA", Capitals, 16, 16),
-        ("ANVA", Capitals, 16, 16),
-        ("ABIA", Capitals, 16, 16),
-        ("ACCA", Capitals, 16, 16),
-        ("ghp_", Alphanumeric, 36, ANY),
-        ("gho_", Alphanumeric, 36, ANY),
-        ("ghu_", Alphanumeric, 36, ANY),
-        ("ghs_", Alphanumeric, 36, ANY),
-        ("ghr_", Alphanumeric, 36, ANY),
-        ("github_pat_", Word, 60, ANY),
-        ("glpat-", Token, 20, ANY),
-        ("gldt-", Token, 20, ANY),
-        ("glrt-", Token, 20, ANY),
-        ("glft-", Token, 20, ANY),
-        ("glsoat-", Token, 20, ANY),
-        ("glcbt-", Token, 20, ANY),
-        ("glptt-", Token, 20, ANY),
-        ("glagent-", Token, 20, ANY),
-        ("gloas-", Token, 20, ANY),
-        ("glimt-", Token, 20, ANY),
-        ("xoxb-", Token, 16, ANY),
-        ("xoxa-", Token, 16, ANY),
-        ("xoxp-", Token, 16, ANY),
-        ("xoxr-", Token, 16, ANY),
-        ("xoxs-", Token, 16, ANY),
-        ("xoxo-", Token, 16, ANY),
-        ("xoxe-", Token, 16, ANY),
-        ("xapp-", Token, 20, ANY),
-        ("sk_live_", Alphanumeric, 12, ANY),
-        ("sk_test_", Alphanumeric, 12, ANY),
-        ("rk_live_", Alphanumeric, 12, ANY),
-        ("rk_test_", Alphanumeric, 12, ANY),
-        ("pk_live_", Alphanumeric, 12, ANY),
-        ("pk_test_", Alphanumeric, 12, ANY),
-        ("whsec_", Alphanumeric, 20, ANY),
-        ("AIza", Token, 35, 35),
-        ("GOCSPX-", Token, 20, ANY),
-        ("sk-proj-", Token, 20, ANY),
-        ("sk-ant-", Token, 20, ANY),
-        ("sk-svcacct-", Token, 20, ANY),
-        ("sk-or-v1-", Hex, 64, 64),
-        ("sk-", Alphanumeric, 32, ANY),
-        ("npm_", Alphanumeric, 36, 36),
-        ("pypi-", Token, 50, ANY),
-        ("dop_v1_", Hex, 64, 64),
-        ("doo_v1_", Hex, 64, 64),
-        ("dor_v1_", Hex, 64, 64),
-        ("shpat_", Hex, 32, 32),
-        ("shpca_", Hex, 32, 32),
-        ("shppa_", Hex, 32, 32),
-        ("shpss_", Hex, 32, 32),
-        ("hf_", Alphanumeric, 30, 40),
-        ("dapi", Hex, 32, 32),
-        ("PMAK-", Token, 50, ANY),
-        ("key-", Hex, 32, 32),
-        ("SK", Hex, 32, 32),
-        ("lin_api_", Alphanumeric, 32, ANY),
-        ("gsk_", Alphanumeric, 40, ANY),
-        ("xai-", Alphanumeric, 60, ANY),
-        ("r8_", Alphanumeric, 36, 40),
-        ("glsa_", Word, 32, ANY),
-        ("glc_", Alphanumeric, 32, ANY),
-        ("dckr_pat_", Token, 24, ANY),
-        ("dckr_oat_", Token, 24, ANY),
-        ("rubygems_", Hex, 48, 48),
-        ("NRAK-", Capitals, 24, 32),
-        ("sq0atp-", Token, 20, ANY),
-        ("sq0csp-", Token, 40, ANY),
-        ("sgp_", Word, 40, ANY),
-        ("ATATT3", Token, 60, ANY),
-        ("ATBB", Alphanumeric, 28, 36),
-        ("AGE-SECRET-KEY-1", Capitals, 50, 64),
-        ("figd_", Token, 36, ANY),
-        ("pscale_tkn_", Token, 32, ANY),
-        ("pscale_pw_", Token, 32, ANY),
-        ("sntrys_", Token, 40, ANY),
-        ("ntn_", Alphanumeric, 40, ANY),
-        ("secret_", Alphanumeric, 43, 43),
-        ("EAACEdEose0cBA", Alphanumeric, 20, ANY),
-        ("tskey-", Token, 20, ANY),
-        ("pat-na1-", Token, 36, 36),
-        ("abskey-", Token, 20, ANY),
-        ("HRKU-", Token, 36, ANY),
-        ("pul-", Hex, 40, 40),
-        ("EAAA", Token, 56, ANY),
-        ("EAA", Alphanumeric, 80, ANY),
-        ("ops_", Token, 60, ANY),
-        ("CFPAT-", Token, 43, ANY),
-        ("shippo_live_", Hex, 40, 40),
-        ("shippo_test_", Hex, 40, 40),
-        ("PMAT-", Token, 20, ANY),
-        ("EZAK", Alphanumeric, 54, 54),
-        ("EZTK", Alphanumeric, 54, 54),
-        ("duffel_live_", Token, 40, ANY),
-        ("duffel_test_", Token, 40, ANY),
-        ("nvapi-", Token, 60, ANY),
-        ("pplx-", Alphanumeric, 48, ANY),
-        ("sbp_", Hex, 40, 40),
-        ("lsv2_pt_", Word, 32, ANY),
-        ("ATCTT3xFfG", Token, 40, ANY),
-        ("AKCp", Alphanumeric, 60, 80),
-        ("cmVmdGtu", Alphanumeric, 50, 60),
-        ("pnu_", Alphanumeric, 36, 36),
-        ("tfp_", Token, 59, 59),
-        ("aio_", Alphanumeric, 28, 28),
-        ("phx_", Alphanumeric, 40, ANY),
-        ("GR1348941", Token, 20, ANY),
-        ("rdme_", Alphanumeric, 70, 70),
-        ("p8e-", Alphanumeric, 32, 32),
-        ("fo1_", Token, 43, 43),
-        ("xkeysib-", Token, 80, ANY),
-        ("sk_prod_", Alphanumeric, 12, ANY),
-        ("rk_prod_", Alphanumeric, 12, ANY),
-        ("SQSP", Token, 40, ANY),
-        ("CLOJARS_", Alphanumeric, 60, 60),
-        ("LTAI", Alphanumeric, 16, 20),
-    ]
-};
-
-/// Prefixes with a dot, before the run.
-const DOTTED: [(&str, usize); 9] =
-    [("dp.pt.", 40), ("dt0c01.", 20), ("sl.", 60), ("ya29.", 20), ("hvs.", 24), ("hvb.", 24), ("hvr.", 24), ("SG.", 20), ("1//0.", 20)];
 
 /// Calls `found` with what stands in the run of token characters `start..end`.
 pub(super) fn in_run(text: &Text<'_>, start: usize, end: usize, mut found: impl FnMut(Detector, usize, usize)) {
@@ -177,6 +16,8 @@ pub(super) fn in_run(text: &Text<'_>, start: usize, end: usize, mut found: impl 
         .or_else(|| telegram(text, start, end))
         .or_else(|| webhook(text, start, end))
         .or_else(|| parts(text, start, end))
+        .or_else(|| encoded_key(text, start))
+        .or_else(|| mailchimp(text, start, end))
     {
         found(Detector::ApiToken, from, to);
         at = to.min(end);
@@ -223,26 +64,15 @@ fn token(run: &[u8]) -> Option<usize> {
     if STARTS[pair / 64] >> (pair % 64) & 1 == 0 {
         return None;
     }
-    TOKENS.iter().find_map(|(prefix, class, least, most)| {
-        let rest = run.strip_prefix(prefix.as_bytes())?;
-        let length = rest.iter().take(*most + 1).take_while(|byte| class.has(**byte)).count();
-        let ends = !rest.get(length).is_some_and(u8::is_ascii_alphanumeric) || length > 4096;
-        ((*least..=(*most).max(4097)).contains(&length) && (length <= *most || *most == 4096) && ends).then_some(prefix.len() + length)
+    TOKENS.iter().find_map(|kind| {
+        let prefix = kind.prefixes.iter().find(|prefix| run.starts_with(prefix.as_bytes()))?;
+        let rest = &run[prefix.len()..];
+        let length = rest.iter().take(kind.most + 1).take_while(|byte| kind.class.has(**byte)).count();
+        let ends = !rest.get(length).is_some_and(u8::is_ascii_alphanumeric) || length > ANY;
+        let fits = length >= kind.least && (length <= kind.most || kind.most == ANY);
+        (fits && ends).then_some(prefix.len() + length)
     })
 }
-
-/// The pairs of bytes that prefixes start with; one bit each.
-static STARTS: [u64; 1024] = {
-    let mut starts = [0; 1024];
-    let mut row = 0;
-    while row < TOKENS.len() {
-        let prefix = TOKENS[row].0.as_bytes();
-        let pair = (prefix[0] as usize) << 8 | prefix[1] as usize;
-        starts[pair / 64] |= 1 << (pair % 64);
-        row += 1;
-    }
-    starts
-};
 
 fn dotted(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
     if text.before(start) != Some(b'.') {
@@ -254,7 +84,7 @@ fn dotted(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
             return None;
         }
         // SendGrid's have a second part.
-        let end = if text.get(end) == Some(b'.') && *prefix == "SG." { text.run(end + 1, is_token) } else { end };
+        let end = if text.get(end) == Some(b'.') && matches!(*prefix, "SG." | "dt0c01.") { text.run(end + 1, is_token) } else { end };
         Some((from, end))
     })
 }
@@ -262,7 +92,8 @@ fn dotted(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
 /// The path of a webhook, of which the run is the last part: who knows it may write.
 fn webhook(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
     const MAX_PATH_BYTES: usize = 80;
-    const PLACES: [&[u8]; 3] = [b"hooks.slack.com/services/", b"hooks.slack.com/workflows/", b"/api/webhooks/"];
+    const PLACES: [&[u8]; 4] =
+        [b"hooks.slack.com/services/", b"hooks.slack.com/workflows/", b"hooks.slack.com/triggers/", b"/api/webhooks/"];
     if text.before(start) != Some(b'/') {
         return None;
     }
@@ -277,7 +108,16 @@ fn parts(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
     if before.ends_with(b"Q~") && (31..=34).contains(&length) && start >= 6 {
         return before[start - 6..start].iter().all(|byte| is_token(*byte) || matches!(byte, b'.' | b'~')).then_some((start - 6, end));
     }
+    // OpenShift's.
+    if before.ends_with(b"sha256~") && length == 43 {
+        return Some((start - 7, end));
+    }
     let dot = start.checked_sub(1).filter(|at| before[*at] == b'.')?;
+    // Airtable's.
+    if length == 64 && before[dot.saturating_sub(17)..].starts_with(b"pat") {
+        let from = back(dot, 18);
+        return (dot - from == 17).then_some((from, end));
+    }
     if before.ends_with(b".atlasv1.") && length >= 60 {
         let from = back(start - 9, 15);
         return (start - 9 - from == 14).then_some((from, end));
@@ -287,6 +127,28 @@ fn parts(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
     let first = back(first_dot, 32);
     let fine = (6..=7).contains(&(dot - middle)) && (23..=28).contains(&(first_dot - first)) && matches!(before[first], b'M' | b'N' | b'O');
     (fine && (27..=40).contains(&length)).then_some((first, end))
+}
+
+/// A private key in Base64, as kubeconfigs and secrets of Kubernetes have them, from its first run on.
+fn encoded_key(text: &Text<'_>, start: usize) -> Option<(usize, usize)> {
+    // What `-----BEGIN` becomes, and `RSA `, `PRI`, `EC `, `OPEN`, `DSA `, `ENC` after it.
+    const KINDS: [&[u8]; 6] = [b"BSU0Eg", b"BQUkl", b"BFQyBQ", b"BPUEVO", b"BEU0Eg", b"BFTkNS"];
+    let rest = text.bytes[start..].strip_prefix(b"LS0tLS1CRUdJTi")?;
+    // What goes on from an earlier part was read with it.
+    let fresh = text.raw || !matches!(text.before(start), Some(b'+' | b'/'));
+    if !fresh || !KINDS.iter().any(|kind| rest.starts_with(kind)) {
+        return None;
+    }
+    let end = if text.raw { start + MIN_RUN_BYTES } else { text.run(start, |byte| is_token(byte) || matches!(byte, b'+' | b'/')) };
+    Some((start, end + text.bytes[end..].iter().take(2).take_while(|byte| **byte == b'=').count()))
+}
+
+/// 32 hexadecimal digits, `-us` and the number of a data centre.
+fn mailchimp(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
+    let (key, centre) = text.bytes[start..end].split_at_checked(32)?;
+    let number = centre.strip_prefix(b"-us")?;
+    let fine = key.iter().all(|byte| Class::Hex.has(*byte)) && matches!(number.len(), 1 | 2) && number.iter().all(u8::is_ascii_digit);
+    fine.then_some((start, end))
 }
 
 /// Where one of some texts ends within reach before `at`.
@@ -302,11 +164,8 @@ fn telegram(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)>
     let digits = text.bytes[..colon].iter().rev().take(11).take_while(|byte| byte.is_ascii_digit()).count();
     let from = colon - digits;
     let in_address = text.bytes[..from].ends_with(b"/bot") || text.bytes[..from].ends_with(b" bot");
-    (text.bytes[start..end].starts_with(b"AA")
-        && end - start == 35
-        && (8..=10).contains(&digits)
-        && (in_address || !text.word_before(from)))
-    .then_some((from, end))
+    (text.bytes[start..end].starts_with(b"A") && end - start == 35 && (8..=10).contains(&digits) && (in_address || !text.word_before(from)))
+        .then_some((from, end))
 }
 
 /// `0x` and 40 hexadecimal digits, no more: 64 are the hash of a transaction.

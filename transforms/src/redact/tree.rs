@@ -14,12 +14,58 @@ use super::names;
 ///
 /// A number that loses a part of itself becomes a string. Keys that become equal are told apart by `_2`, `_3`, ….
 pub(super) fn redact(engine: &mut Engine, raw: &[u8], below: Below<'_>, looks: impl Fn(usize, usize) -> bool, out: &mut Vec<u8>) -> bool {
+    level(engine, raw, below, &looks, MAX_NESTED, out)
+}
+
+/// Redacts the inside of a string of JSON that stands below `key`; `None` where there is nothing in it. A string that is itself
+/// JSON is a tree of its own, so that it stays JSON.
+pub(super) fn string<'e>(engine: &'e mut Engine, text: &[u8], key: &[u8]) -> Option<Cow<'e, [u8]>> {
+    string_at(engine, text, key, MAX_NESTED)
+}
+
+fn string_at<'e>(engine: &'e mut Engine, text: &[u8], key: &[u8], nested: u32) -> Option<Cow<'e, [u8]>> {
+    if nested > 0
+        && let Some(inner) = nested_json(text)
+    {
+        let outer = engine.trace_within(&inner);
+        let below = Below { key: key.into(), looks: true };
+        let mut redacted = Vec::new();
+        let changed = level(engine, &inner, below, &|_, _| true, nested - 1, &mut redacted);
+        engine.trace_again(outer, text);
+        return changed.then(|| {
+            let mut escaped = Vec::with_capacity(redacted.len() + redacted.len() / 8);
+            json::escape(&redacted, &mut escaped);
+            Cow::Owned(escaped)
+        });
+    }
+    engine.redact(text, Form::Escaped, key).map(Cow::Borrowed)
+}
+
+/// How deep JSON in strings of JSON is read as such: each level doubles the backslashes of the next.
+const MAX_NESTED: u32 = 6;
+
+/// What the inside of a string says, where that is an object or an array as a whole.
+fn nested_json(text: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut start = text.trim_ascii_start();
+    while let [b'\\', b'n' | b'r' | b't', rest @ ..] = start {
+        start = rest.trim_ascii_start();
+    }
+    if !matches!(start.first(), Some(b'{' | b'[')) {
+        return None;
+    }
+    let inner = json::unescape(text);
+    json::value(&inner).is_ok().then_some(inner)
+}
+
+fn level(engine: &mut Engine, raw: &[u8], below: Below<'_>, looks: &dyn Fn(usize, usize) -> bool, nested: u32, out: &mut Vec<u8>) -> bool {
     out.clear();
     let (mut done, mut at) = (0, 0);
     let mut keys_changed = false;
     // The key that the next value stands below, and those of the objects and arrays around it.
     let mut below = below;
     let mut outer: Vec<(Below<'_>, bool)> = Vec::new();
+    // `{"name":"DB_PASSWORD","value":"x"}`: the name is the key of what stands below `value`.
+    let mut named: Option<Cow<'_, [u8]>> = None;
     while at < raw.len() {
         let byte = raw[at];
         let start = at;
@@ -30,8 +76,9 @@ pub(super) fn redact(engine: &mut Engine, raw: &[u8], below: Below<'_>, looks: i
             let here = looks(start + 1, at);
             let key = if is_key { &[] } else { &*below.key };
             let look = here || below.looks && !is_key;
-            let redacted = if look { engine.redact(text, Form::Escaped, key) } else { None };
-            if let Some(redacted) = redacted {
+            let levels = if is_key { 0 } else { nested };
+            let redacted = if look { string_at(engine, text, key, levels) } else { None };
+            if let Some(redacted) = &redacted {
                 out.extend_from_slice(&raw[done..start + 1]);
                 out.extend_from_slice(redacted);
                 done = at;
@@ -39,8 +86,13 @@ pub(super) fn redact(engine: &mut Engine, raw: &[u8], below: Below<'_>, looks: i
             }
             if is_key {
                 // Values stand below the key as it is now, so that redacting again sees the same.
-                let key = redacted.map_or(Cow::Borrowed(text), |redacted| Cow::Owned(redacted.to_vec()));
-                below = Below { key, looks: here };
+                let key = redacted.map_or(Cow::Borrowed(text), |redacted| Cow::Owned(redacted.into_owned()));
+                below = match named.take_if(|_| matches!(text, b"value" | b"Value")) {
+                    Some(name) => Below { key: name, looks: true },
+                    None => Below { key, looks: here },
+                };
+            } else if matches!(&*below.key, b"name" | b"Name" | b"key" | b"Key") {
+                named = names::says(text, false).filter(|says| !says.strict).map(|_| Cow::Borrowed(text));
             }
             at += 1;
         } else if byte == b'-' || byte.is_ascii_digit() {
@@ -56,12 +108,18 @@ pub(super) fn redact(engine: &mut Engine, raw: &[u8], below: Below<'_>, looks: i
             }
         } else {
             match byte {
-                b'{' => outer.push((std::mem::take(&mut below), false)),
+                b'{' => {
+                    named = None;
+                    outer.push((std::mem::take(&mut below), false));
+                }
                 b'[' => {
                     let elements = below.of_elements();
                     outer.push((std::mem::replace(&mut below, elements), true));
                 }
-                b'}' | b']' => below = outer.pop().map_or(Below::default(), |(below, _)| below),
+                b'}' | b']' => {
+                    named = None;
+                    below = outer.pop().map_or(Below::default(), |(below, _)| below);
+                }
                 b',' => below = if let Some((below, true)) = outer.last() { below.of_elements() } else { Below::default() },
                 _ => {}
             }

@@ -28,7 +28,10 @@ impl View {
 
     /// Whether the view of `raw` could be another text.
     pub(super) fn differs(raw: &[u8]) -> bool {
-        memchr::memchr2(b'\\', b'%', raw).is_some() || memchr::memchr3(0xc2, 0xe2, 0xef, raw).is_some()
+        let thai_digit = |at: usize| matches!(raw[at..], [_, 0xb9, 0x90..=0x99, ..]);
+        memchr::memchr2(b'\\', b'%', raw).is_some()
+            || memchr::memchr3(0xc2, 0xe2, 0xef, raw).is_some()
+            || memchr::memchr_iter(0xe0, raw).any(thai_digit)
     }
 
     /// Decodes `raw`.
@@ -74,18 +77,20 @@ impl View {
 static SPECIAL: [bool; 256] = {
     let mut special = [false; 256];
     let mut at = 0;
-    while at < 5 {
-        special[b"\\%\xc2\xe2\xef"[at] as usize] = true;
+    while at < 6 {
+        special[b"\\%\xc2\xe0\xe2\xef"[at] as usize] = true;
         at += 1;
     }
     special
 };
 
-/// What a character that looks like one of ASCII, or like nothing, stands for, and its length: wide digits and `@` (U+FF10 to
-/// U+FF20), spaces that do not break, and characters without width.
+/// What a character that looks like one of ASCII, or like nothing, stands for, and its length: wide digits, `:` and `@` (U+FF10 to
+/// U+FF20), Thai digits, spaces that do not break, and characters without width.
 fn other_spelling(raw: &[u8]) -> Option<(Option<char>, usize)> {
     Some(match raw {
         [0xef, 0xbc, last @ 0x90..=0x99, ..] => (Some(char::from(last - 0x90 + b'0')), 3),
+        [0xe0, 0xb9, last @ 0x90..=0x99, ..] => (Some(char::from(last - 0x90 + b'0')), 3),
+        [0xef, 0xbc, 0x9a, ..] => (Some(':'), 3),
         [0xef, 0xbc, 0xa0, ..] => (Some('@'), 3),
         [0xef, 0xbc, 0x8b, ..] => (Some('+'), 3),
         [0xc2, 0xa0, ..] => (Some(' '), 2),
@@ -187,6 +192,7 @@ mod tests {
             (r"\u", "\\u"),
             ("a%40b%2540c%252540d%2f%2F%0a", "a@b@c@d//\n"),
             ("100% %4 %zz %00 %e9 %25 %", "100% %4 %zz %00 %e9 % %"),
+            ("เบอร์ ๐๘๑-２３＠：", "เบอร์ 081-23@:"),
         ] {
             assert_eq!(decoded(raw), expected, "{raw}");
         }

@@ -49,7 +49,7 @@ pub fn test(options: &TestOptions) -> anyhow::Result<()> {
     let mut command = cargo();
     command.args(["test", "--locked", "--no-fail-fast"]).env("SKIDDER_BIN", binary);
     if std::env::var_os("SKIDDER_FUZZ_SECONDS").is_none() {
-        command.env("SKIDDER_FUZZ_SECONDS", "2");
+        command.env("SKIDDER_FUZZ_SECONDS", "60");
     }
     if with_servers {
         command.args(["--workspace", "--features", SERVERS]);

@@ -3,6 +3,7 @@
 mod backlog;
 mod bench;
 mod checks;
+mod redaction;
 mod scale;
 mod torture;
 
@@ -34,6 +35,8 @@ enum Verb {
     Kubelet(KubeletOptions),
     /// Measures the release build on one core over generated logs, next to a plain pass over the same files.
     Bench(bench::Options),
+    /// Counts what redaction finds in labelled lines, and what it takes for a find in the logs of real servers.
+    Redaction(redaction::Options),
     /// Kills the agent again and again over growing logs and misbehaving stores, and accounts for every record.
     Torture(torture::Options),
 }
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Verb::Image(options) => image(&options),
         Verb::Kubelet(options) => kubelet(&options),
         Verb::Bench(options) => bench::run(&options),
+        Verb::Redaction(options) => redaction::run(&options),
         Verb::Torture(options) => torture::run(&options),
     };
     match done {

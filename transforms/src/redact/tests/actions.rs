@@ -182,6 +182,10 @@ fn number_in_a_text_of_json_gets_quotes_of_its_depth() {
         (r#"{"m":"[4111111111111111]"}"#, r#"{"m":"[\"[CREDIT_CARD]\"]"}"#),
         (r#"{"m":"{\"t\":\"[4111111111111111,1]\"}"}"#, r#"{"m":"{\"t\":\"[\\\"[CREDIT_CARD]\\\",1]\"}"}"#),
         (r#"{"m":"cards [4111111111111111]"}"#, r#"{"m":"cards [[CREDIT_CARD]]"}"#),
+        // In a text that is itself no JSON there is no number of JSON.
+        (r#"{"m":"{\"t\":\"pas[4111111111111111]]\",\"n\":1}"}"#, r#"{"m":"{\"t\":\"pas[[CREDIT_CARD]]]\",\"n\":1}"}"#),
+        (r#"{"m":"req {\"t\":\"x[4111111111111111]\",\"n\":1} ok"}"#, r#"{"m":"req {\"t\":\"x[[CREDIT_CARD]]\",\"n\":1} ok"}"#),
+        (r#"{"m":"{\"pwd\":[12345,678]}"}"#, r#"{"m":"{\"pwd\":[\"[PASSWORD]\",\"[PASSWORD]\"]}"}"#),
     ] {
         assert_eq!(one(table.clone(), object), expected);
     }

@@ -43,6 +43,15 @@ const TOKENS: &[&[u8]] = &[
     b"]",
     b",",
     b"***",
+    b"--password ",
+    b" -u a:bcd",
+    b"curl ",
+    b"mysql -pabcd",
+    b"</password>",
+    b"<password>",
+    b",\"value\":",
+    b"\xe0\xb9\x91",
+    b" x123",
 ];
 
 fn lossy(input: &[u8]) -> String {
@@ -88,14 +97,17 @@ fn the_view() {
     });
 }
 
-/// Records of any text, whole and in JSON at two depths, are JSON after it, and say the same when they are redacted again.
+/// Records of any text, whole and in JSON at four depths, are JSON after it at each depth, and say the same when they are redacted
+/// again.
 #[test]
 fn the_splice() {
     let redact = RefCell::new(Redact::new(&RedactConfig::default()).unwrap());
     fuzz::run("redact-splice", CORPUS, TOKENS, |input| {
         let text = lossy(input);
         let inner = json!({"text": text, "card": 4111111111111111u64, text.clone(): [text, 1.5]}).to_string();
-        let mut objects = vec![json!({"m": text, "inner": inner}).to_string(), inner.clone()];
+        let list = json!([inner, 4111111111111111u64, [text]]).to_string();
+        let mut objects = vec![json!({"m": text, "inner": inner, "list": list, "deep": json!({"list": list}).to_string()}).to_string()];
+        objects.push(inner);
         objects.extend(
             serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text)
                 .ok()
@@ -105,9 +117,30 @@ fn the_splice() {
         let mut batch = batch_of(Shared::empty(), &objects);
         let mut report = Report::default();
         redact.borrow_mut().apply(&mut batch, &mut report);
-        assert_eq!(trees(&batch).len(), objects.len());
+        let trees = trees(&batch);
+        assert_eq!(trees.len(), objects.len());
+        let first = &trees[0];
+        still_json(&text, &first["m"]);
+        assert!(said_by(&first["inner"]).is_object() && said_by(&said_by(&first["list"])[0]).is_object());
+        let deep = said_by(&said_by(&said_by(&first["deep"])["list"])[0]);
+        assert!(deep.is_object());
+        still_json(&text, &deep["text"]);
         let once = lines(&batch);
         redact.borrow_mut().apply(&mut batch, &mut Report::default());
         assert_eq!(lines(&batch), once);
     });
+}
+
+/// What a string that is JSON says.
+fn said_by(string: &serde_json::Value) -> serde_json::Value {
+    let text = string.as_str().unwrap();
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// A string that was JSON is some after it.
+fn still_json(before: &str, after: &serde_json::Value) {
+    let was: Result<serde_json::Value, _> = serde_json::from_str(before);
+    if was.is_ok_and(|value| value.is_object() || value.is_array()) && after.is_string() {
+        said_by(after);
+    }
 }
