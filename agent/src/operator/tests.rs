@@ -1,6 +1,6 @@
 use std::io::{Read, Write};
 
-use skidder_pipeline::edge::SystemClock;
+use skidder_pipeline::edge::{Nanos, SystemClock};
 use skidder_pipeline::stats::Stats;
 
 use super::*;
@@ -8,6 +8,7 @@ use super::*;
 fn view() -> View {
     let stats = Arc::new(Stats::new(["pods".to_owned()].into_iter(), ["es".to_owned()].into_iter()));
     stats.sources["pods"].records.add(7);
+    stats.sources["pods"].lost_by_pod.add("shop", "cart-x2", 9, Nanos(u64::MAX));
     let es = &stats.sinks["es"];
     es.delivered.add(5);
     es.dropped.add(2);
@@ -70,6 +71,7 @@ fn metrics_have_the_names_that_dashboards_know() {
         &format!(r#"skidder_component_discarded_events_total{{{of_es},intentional="true",reason="buffer_full"}} 2"#),
         &format!(r#"skidder_component_discarded_events_total{{{of_es},intentional="false",reason="buffer_damaged"}} 1"#),
         &format!("skidder_sink_paused{{{of_es}}} 1.0"),
+        r#"skidder_kubernetes_lost_bytes_total{component_id="pods",namespace="shop",pod="cart-x2"} 9"#,
         "# EOF",
     ] {
         assert!(answer.lines().any(|found| found == line), "no line {line}\nin {answer}");

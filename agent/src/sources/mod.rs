@@ -13,6 +13,7 @@ mod fuzz;
 mod identity;
 mod join;
 pub mod kubernetes_logs;
+mod leftovers;
 pub mod multiline;
 mod overlap;
 pub mod stdin;
@@ -38,6 +39,7 @@ use file::FileConfig;
 use framing::Format;
 use identity::Registry;
 use kubernetes_logs::KubernetesLogsConfig;
+pub use leftovers::Leftovers;
 use multiline::MultilineConfig;
 use overlap::Reach;
 pub(crate) use overlap::check_overlaps;
@@ -63,6 +65,11 @@ impl SourceConfig {
             SourceConfig::KubernetesLogs(config) => config.check(),
             SourceConfig::Stdin(config) => config.check(),
         }
+    }
+
+    /// Whether it reads files, which another could read too.
+    pub fn reads_files(&self) -> bool {
+        !matches!(self, SourceConfig::Stdin(_))
     }
 
     /// The files that it may read; `None` where it reads none, or its options have mistakes.
@@ -103,6 +110,8 @@ pub struct SourceContext {
     pub held: Arc<dyn Held>,
     /// Which source reads which file: one for all sources of the process.
     pub claims: Arc<Claims>,
+    /// What no source meets any more: one for all sources of the process.
+    pub leftovers: Arc<Leftovers>,
     /// Where it counts.
     pub stats: Arc<SourceStats>,
     /// The time.

@@ -1,6 +1,5 @@
 //! A stream: the generations of one log, read as one text, oldest first.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use crate::metadata::Hold;
 
 use super::super::assemble::{assemble_ready, constants};
 use super::super::join::Joiner;
+use super::chain::Chain;
 use super::generation::{Generation, Step, recycle};
 use super::limits::{Allowance, Share};
 use super::{Env, MAX_POLL, MIN_POLL, WATCHED_POLL};
@@ -41,7 +41,7 @@ pub(super) enum Turn {
 /// The chain of one log's generations.
 pub(super) struct Stream {
     pub unit: Arc<Path>,
-    pub chain: VecDeque<Generation>,
+    pub chain: Chain,
     pub joiner: Joiner,
     /// When to look for growth.
     pub due: Nanos,
@@ -54,7 +54,7 @@ pub(super) struct Stream {
     /// What it last added to the sums of its source.
     pub share: Option<Box<Share>>,
     /// What is known of the pod that writes it.
-    pub hold: Option<Hold>,
+    pub hold: Option<Box<Hold>>,
     /// Whether no listing knows it any more.
     pub gone: bool,
     /// Whether the watch of its directory would tell of writes to it.
@@ -70,10 +70,10 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(unit: Arc<Path>, hold: Option<Hold>) -> Stream {
+    pub(super) fn new(unit: Arc<Path>, hold: Option<Box<Hold>>) -> Stream {
         Stream {
             unit,
-            chain: VecDeque::new(),
+            chain: Chain::new(),
             joiner: Joiner::default(),
             due: Nanos(0),
             active: false,
@@ -139,7 +139,7 @@ impl Stream {
     /// Looks for growth. Says whether there is something to do.
     pub(super) fn poll(&mut self, env: &Env, now: Nanos) -> bool {
         let mut changed = false;
-        for generation in &mut self.chain {
+        for generation in self.chain.iter_mut() {
             changed |= generation.refresh(now);
         }
         if changed {
@@ -236,7 +236,7 @@ impl Stream {
                 && (generation.unlisted || !generation.key().is_some_and(|key| self.joiner.waits_for(&key)));
             let over = generation.unlisted || generation.is_compressed() || (!last && self.has_newer(index));
             if done && over {
-                finished.extend(self.chain.remove(index));
+                finished.push(self.chain.remove(index));
             } else {
                 index += 1;
             }
@@ -289,7 +289,7 @@ impl Stream {
         let generation = &mut self.chain[index];
         let old = generation.key();
         let lost = generation.restart(now);
-        env.stats.lost_bytes.add(lost);
+        env.count_lost(&env.stats, &self.unit, lost);
         tracing::info!(source = %env.name, path = %generation.path.to_path().display(), lost_bytes = lost, "a log was cut or written anew; it is read from its start");
         self.joiner.give_up(env.has_last_line(), |file| Some(*file) == old);
     }

@@ -151,6 +151,16 @@ impl Rig {
         texts
     }
 
+    /// Lets hours pass, with a look at all in each, and commits what was read.
+    pub fn pass_hours(&mut self, hours: u64) -> Vec<String> {
+        let mut texts = Vec::new();
+        for _ in 0..hours {
+            self.now = self.now.after(Duration::from_secs(3_600));
+            texts.extend(self.pass(1));
+        }
+        texts
+    }
+
     /// Reads all there is, and commits it.
     pub fn texts(&mut self) -> Vec<String> {
         let mut texts = Vec::new();

@@ -32,6 +32,12 @@ pub(in super::super) struct Memory {
     framing: Framing,
 }
 
+impl Memory {
+    pub(in super::super) fn key(&self) -> FileKey {
+        self.key
+    }
+}
+
 impl Generation {
     /// Goes on where an earlier opening of the same file ended, if the file is still what it was.
     pub(in super::super) fn resume(&mut self, memory: &Memory) {
@@ -95,7 +101,7 @@ impl Generation {
             None => return Ok(false),
         };
         let (size, content) = (self.facts.size, &self.content);
-        let former: &[FileKey] = self.rare.as_ref().map_or(&[], |rare| &rare.former);
+        let former = self.former();
         let is_compressed = self.is_compressed();
         let fits = |key: &FileKey| -> io::Result<bool> {
             let held = env.held.held(key);
@@ -111,6 +117,10 @@ impl Generation {
                 let mut variant = 0;
                 while !fits(&run.key(&head, variant))? {
                     variant += 1;
+                }
+                let others: Vec<_> = (0..variant).map(|other| run.key(&head, other)).filter(|other| !former.contains(other)).collect();
+                if !others.is_empty() {
+                    self.rare().former.extend(others);
                 }
                 run.key(&head, variant)
             }
