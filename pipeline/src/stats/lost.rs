@@ -19,7 +19,10 @@ const OTHERS: &str = "_others";
 
 /// Lost bytes by namespace and pod.
 #[derive(Debug, Default)]
-pub struct LostByPod(Mutex<BTreeMap<(Box<str>, Box<str>), Lost>>);
+pub struct LostByPod(Mutex<Pods>);
+
+/// By namespace and name.
+type Pods = BTreeMap<(Box<str>, Box<str>), Lost>;
 
 #[derive(Debug, Default)]
 struct Lost {
@@ -52,7 +55,7 @@ impl LostByPod {
     }
 }
 
-fn forget_old(pods: &mut BTreeMap<(Box<str>, Box<str>), Lost>, now: Nanos) {
+fn forget_old(pods: &mut Pods, now: Nanos) {
     pods.retain(|_, lost| now.since(lost.last) < KEEP);
 }
 

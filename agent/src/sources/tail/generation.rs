@@ -136,6 +136,14 @@ impl Generation {
         self.rare.as_ref().is_some_and(|rare| !rare.announcements.is_empty())
     }
 
+    /// Keys that it cannot have.
+    pub(super) fn is_none_of(&mut self, mut keys: Vec<FileKey>) {
+        keys.retain(|key| !self.former().contains(key));
+        if !keys.is_empty() {
+            self.rare().former.extend(keys);
+        }
+    }
+
     /// The keys of contents that its file held before, or that begin as it does.
     pub(super) fn former(&self) -> &[FileKey] {
         self.rare.as_ref().map_or(&[], |rare| &rare.former)

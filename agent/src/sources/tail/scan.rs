@@ -231,7 +231,12 @@ impl Tailer {
     /// file system that was mounted under another device number, or restored.
     fn open_keys(&self, stream: &mut Stream) -> Option<Vec<FileKey>> {
         let mut keys = Vec::new();
-        for generation in stream.chain.iter_mut().filter(|generation| generation.facts.size > 0) {
+        for index in 0..stream.chain.len() {
+            stream.tell_apart(index);
+            let generation = &mut stream.chain[index];
+            if generation.facts.size == 0 {
+                continue;
+            }
             if generation.key().is_none() {
                 generation.identify(&self.env, false).ok();
             }

@@ -97,6 +97,7 @@ impl Stream {
             return Turn::Chunk;
         }
         for index in 0..self.chain.len() {
+            self.tell_apart(index);
             let take_open = env.once || self.ends_open(index, now) || env.stopping && self.chain[index].facts.deleted;
             let generation = &mut self.chain[index];
             let step = generation.step(env, &mut self.joiner, chunk, now, take_open);
@@ -134,6 +135,16 @@ impl Stream {
             self.joiner.expire(now, timeout);
         }
         if self.joiner.ready.is_empty() { Turn::Idle(self.next_look(env, now)) } else { Turn::Moved }
+    }
+
+    /// Sees to it that a generation that is not known yet does not get the key of another one that is there: two may begin with
+    /// the same line. One that no listing has any more may be the same, on a file system that was mounted anew.
+    pub(super) fn tell_apart(&mut self, index: usize) {
+        if self.chain.len() == 1 || self.chain[index].key().is_some() {
+            return;
+        }
+        let others = self.chain.iter().filter(|other| !other.unlisted).filter_map(Generation::key).collect();
+        self.chain[index].is_none_of(others);
     }
 
     /// Looks for growth. Says whether there is something to do.

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cases;
 mod files;
 mod limits;
 mod pods;
@@ -105,6 +106,11 @@ impl Rig {
         };
         tailer.env.block_bytes = self.block_bytes;
         self.tailer = Some(tailer);
+    }
+
+    /// Ends the source without a word to it.
+    pub fn kill(&mut self) {
+        self.tailer = None;
     }
 
     pub fn stop(&mut self) {

@@ -118,10 +118,9 @@ impl Generation {
                 while !fits(&run.key(&head, variant))? {
                     variant += 1;
                 }
-                let others: Vec<_> = (0..variant).map(|other| run.key(&head, other)).filter(|other| !former.contains(other)).collect();
-                if !others.is_empty() {
-                    self.rare().former.extend(others);
-                }
+                // What they were of is not to be forgotten, or they would be given again.
+                let others = (0..variant).map(|other| run.key(&head, other)).collect();
+                self.is_none_of(others);
                 run.key(&head, variant)
             }
             None => env.identify(&self.facts, &path, &head, fits)?,

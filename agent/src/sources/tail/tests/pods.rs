@@ -103,7 +103,7 @@ fn compress_file(rig: &Rig, name: &str) {
     fs::remove_file(rig.path(name)).unwrap();
 }
 
-fn compress(text: impl AsRef<[u8]>) -> Vec<u8> {
+pub(super) fn compress(text: impl AsRef<[u8]>) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(text.as_ref()).unwrap();
     encoder.finish().unwrap()
