@@ -8,15 +8,17 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use skidder_pipeline::body::decompress;
-use skidder_pipeline::buffer::{Inspection, Look, inspect};
+use skidder_pipeline::buffer::{BufferOptions, Inspection, Look, SinkBuffer, WhenFull, inspect};
 use skidder_pipeline::delivery::single_out;
+use skidder_pipeline::edge::{Clock, SystemClock};
 use skidder_pipeline::frame::Frame;
 use skidder_pipeline::fs::RealFs;
 use skidder_pipeline::sink::Sink;
-use skidder_sinks::SinkContext;
+use skidder_sinks::{SinkContext, SinkParts};
 
 use crate::cli::print;
 use crate::config::{Builtin, Pipeline};
@@ -172,15 +174,19 @@ fn export(pipeline: &Pipeline<Builtin>, data_dir: &Path, name: &str, raw: bool) 
     }
 }
 
-fn sink_of(pipeline: &Pipeline<Builtin>, name: &str) -> anyhow::Result<std::sync::Arc<dyn Sink>> {
-    let Some(named) = pipeline.sinks.iter().find(|sink| sink.name == name) else {
+fn sink_of(pipeline: &Pipeline<Builtin>, name: &str) -> anyhow::Result<Arc<dyn Sink>> {
+    if !is_configured(pipeline, name) {
         bail!("sink `{name}` is not in the configuration, so what its records look like is not known: use `--raw`");
+    }
+    parts_of(pipeline, name).map(|parts| parts.sink).with_context(|| "use `--raw`".to_owned())
+}
+
+fn parts_of(pipeline: &Pipeline<Builtin>, name: &str) -> anyhow::Result<SinkParts> {
+    let Some(named) = pipeline.sinks.iter().find(|sink| sink.name == name) else {
+        bail!("sink `{name}` is not in the configuration");
     };
     let context = SinkContext { name: name.to_owned(), base_dir: Some(pipeline.base_dir.clone()), ..SinkContext::default() };
-    match named.config.build(&context) {
-        Ok(parts) => Ok(parts.sink),
-        Err(_) => bail!("sink `{name}` cannot be built; use `--raw`"),
-    }
+    named.config.build(&context).map_err(|_| anyhow!("sink `{name}` cannot be built"))
 }
 
 fn write(frame: &Frame, sink: Option<&dyn Sink>, out: &mut impl io::Write) -> io::Result<()> {
@@ -209,18 +215,61 @@ fn adopt(pipeline: &Pipeline<Builtin>, data_dir: &Path, old: &str, new: &str) ->
     }
     let state = State::open_now(data_dir)?;
     let (from, to) = (sink_dir(state.dir(), old), sink_dir(state.dir(), new));
-    if to.exists() {
-        bail!(
-            "sink `{new}` has a buffer already, with positions of its own: two cannot become one. Let it take over under a name that is \
-             new, or drop the one or the other"
-        );
-    }
-    let (frames, records, _) = look_at(data_dir, old, Look::Headers)?.waiting();
-    fs::rename(&from, &to).with_context(|| format!("cannot rename {}", from.display()))?;
+    let (frames, records) = if to.exists() {
+        merge(pipeline, &state, old, new)?
+    } else {
+        let (frames, records, _) = look_at(data_dir, old, Look::Headers)?.waiting();
+        fs::rename(&from, &to).with_context(|| format!("cannot rename {}", from.display()))?;
+        (frames, records)
+    };
     fs::File::open(state.dir()).and_then(|dir| dir.sync_all()).context("cannot sync the state directory")?;
     print(&format!(
         "`{new}` has the buffer of `{old}` now, with {records} records in {frames} frames, and reads on where `{old}` stopped\n"
     ))
+}
+
+/// Puts what the buffer of `old` has into that of `new`, which has begun already, and removes it. Gives its frames and records.
+fn merge(pipeline: &Pipeline<Builtin>, state: &State, old: &str, new: &str) -> anyhow::Result<(u64, u64)> {
+    let (from, to) = (sink_dir(state.dir(), old), sink_dir(state.dir(), new));
+    let parts = parts_of(pipeline, new)?;
+    let waiting = look_at(state.dir(), old, Look::Headers)?.waiting().2 + look_at(state.dir(), new, Look::Headers)?.bytes();
+    if !parts.buffer.disk || waiting > parts.buffer.max_bytes {
+        bail!(
+            "sink `{new}` has a buffer already, and what waits in both is {waiting} bytes, more than its buffer on disk may take: raise its \
+             `buffer.max_size`, or let it deliver first"
+        );
+    }
+    let clock = SystemClock::new();
+    let open = |dir: &Path| {
+        let options = BufferOptions {
+            disk: true,
+            dir: dir.to_owned(),
+            max_bytes: u64::MAX,
+            when_full: WhenFull::Block,
+            sync_after: parts.buffer.sync_after,
+            strict: false,
+            min_free_bytes: Some(0),
+            memory_bytes: 0,
+        };
+        SinkBuffer::open(Arc::new(RealFs), options, state.epoch(), clock.now())
+    };
+    let (mut source, found) = open(&from);
+    if !found.notes.is_empty() {
+        bail!(
+            "sink `{new}` has begun already, and `{old}` kept a journal of its own that cannot become part of another: let the one take over \
+             under a name that is new, or drop the one or the other"
+        );
+    }
+    let (mut target, _) = open(&to);
+    let adopted = target.adopt(&mut source, clock.now()).with_context(|| format!("cannot put {} into {}", from.display(), to.display()))?;
+    drop(source);
+    let quarantine = from.join("quarantine");
+    if quarantine.exists() {
+        let kept = to.join(format!("quarantine-{old}"));
+        fs::rename(&quarantine, &kept).with_context(|| format!("cannot rename {}", quarantine.display()))?;
+    }
+    fs::remove_dir_all(&from).with_context(|| format!("cannot remove {}", from.display()))?;
+    Ok(adopted)
 }
 
 fn drop_buffer(pipeline: &Pipeline<Builtin>, data_dir: &Path, name: &str) -> anyhow::Result<ExitCode> {

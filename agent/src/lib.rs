@@ -4,6 +4,7 @@ pub mod buffer_cmd;
 pub mod cli;
 pub mod config;
 pub mod dlq;
+pub mod lockdown;
 pub mod memory;
 pub mod metadata;
 pub mod operator;

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use skidder_pipeline::body::Compression;
+use skidder_pipeline::body::{Bodies, Compression};
 use skidder_pipeline::delivery::decide::Concurrency;
 use skidder_sinks::{SinkContext, SinkParts};
 
@@ -33,6 +33,8 @@ pub struct Share {
     pub frames_bytes: u64,
     /// Sends under way at once.
     pub sends: usize,
+    /// Bytes of all bodies that are being filled, before compression.
+    pub open_bytes: u64,
 }
 
 /// What a sink holds at least, and would like to.
@@ -40,6 +42,10 @@ pub struct Share {
 struct Need {
     /// A body that is being filled, and a frame.
     body: u64,
+    /// The same before compression.
+    raw: u64,
+    /// Bodies that are being filled at once: one a destination.
+    max_open: u64,
     /// Of a buffer in memory: its bound.
     memory_buffer: Option<u64>,
     /// Sends that it has whatever its share is.
@@ -57,7 +63,7 @@ impl Need {
             (None, Concurrency::Adaptive { max }) => (None, max),
         };
         let memory_buffer = (!parts.buffer.disk).then_some(parts.buffer.max_bytes);
-        Need { body, memory_buffer, fixed_sends, max_sends }
+        Need { body, raw, max_open: parts.limits.max_open as u64, memory_buffer, fixed_sends, max_sends }
     }
 
     fn floor(&self) -> u64 {
@@ -74,7 +80,10 @@ impl Need {
             Some(count) => count,
             None => (1 + usize::try_from(extra / 2 / self.body.max(1)).unwrap_or(usize::MAX)).min(self.max_sends),
         };
-        Share { frames_bytes: (MIN_FRAMES_BYTES + extra / 2).min(MAX_FRAMES_BYTES), sends }
+        // A sink with one destination leaves this part of its share alone.
+        let more_open = extra / 4 * (self.raw / self.body.max(1)).max(1);
+        let open_bytes = (self.raw + more_open).min(self.raw * self.max_open.min(Bodies::MOST_FULL));
+        Share { frames_bytes: (MIN_FRAMES_BYTES + extra / 4).min(MAX_FRAMES_BYTES), sends, open_bytes }
     }
 }
 
@@ -164,7 +173,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn disk() -> Need {
-        Need { body: 2 * MIB, memory_buffer: None, fixed_sends: None, max_sends: 8 }
+        Need { body: 2 * MIB, raw: 4 * MIB, max_open: 64, memory_buffer: None, fixed_sends: None, max_sends: 8 }
     }
 
     #[test]
@@ -173,13 +182,16 @@ mod tests {
             for limit in [40 * MIB, 64 * MIB, 100 * MIB, 400 * MIB] {
                 let needs: Vec<(&str, Need)> = (0..count).map(|_| ("es", disk())).collect();
                 let Ok(shares) = divide(limit, &needs) else { continue };
-                let held = |share: &Share| 2 * MIB + 2 * MIB * share.sends as u64 + share.frames_bytes;
+                // Open bodies take half of what they hold.
+                let held = |share: &Share| share.open_bytes / 2 + 2 * MIB * share.sends as u64 + share.frames_bytes;
                 let sum: u64 = BASE_BYTES + shares.iter().map(held).sum::<u64>();
                 assert!(sum <= limit, "{count} sinks in {limit}: {sum}");
-                assert!(shares.iter().all(|share| (1..=8).contains(&share.sends)));
+                assert!(shares.iter().all(|share| (1..=8).contains(&share.sends) && (4 * MIB..=32 * MIB).contains(&share.open_bytes)));
             }
         }
-        assert_eq!(divide(400 * MIB, &[("es", disk())]).unwrap(), [Share { frames_bytes: 8 * MIB, sends: 8 }]);
+        assert_eq!(divide(400 * MIB, &[("es", disk())]).unwrap(), [Share { frames_bytes: 8 * MIB, sends: 8, open_bytes: 32 * MIB }]);
+        let one = divide(400 * MIB, &[("out", Need { max_open: 1, ..disk() })]).unwrap();
+        assert_eq!(one[0].open_bytes, 4 * MIB, "one destination has one body");
     }
 
     #[test]

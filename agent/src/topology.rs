@@ -70,7 +70,8 @@ pub fn build(
         }
         let queue = open_queue(&name, &parts, share, state, &control, &stats, &*clock)?;
         let scope = FrameScope::new(state.epoch(), name.clone(), run);
-        outlets.push(Outlet::new(parts.sink.encoder(), Bodies::new(parts.compression, parts.limits), scope, queue.clone()));
+        let bodies = Bodies::new(parts.compression, parts.limits).at_most(share.open_bytes);
+        outlets.push(Outlet::new(parts.sink.encoder(), bodies, scope, queue.clone()));
         deliveries.push(Delivery {
             dead_letters: dead_letters(&named.common, &name, state, queue.stats()),
             name,
@@ -207,8 +208,9 @@ struct Around<'a> {
 
 fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_>) -> anyhow::Result<Vec<Feed>> {
     let held: Arc<dyn Held> = Arc::new(Positions(queues.to_vec()));
-    let claims = Arc::new(Claims::of(pipeline.sources.iter().filter(|named| named.config.reads_files()).count()));
-    let leftovers = Arc::new(Leftovers::default());
+    let readers = pipeline.sources.iter().filter(|named| named.config.reads_files()).count();
+    let claims = Arc::new(Claims::of(readers));
+    let leftovers = Arc::new(Leftovers::of(readers));
     let mut feeds = Vec::new();
     for (node, named) in pipeline.graph.nodes(Kind::Source).zip(&pipeline.sources) {
         let program = program(pipeline, node, &mut vec![0; pipeline.sinks.len()])?;

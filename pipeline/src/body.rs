@@ -40,6 +40,8 @@ pub struct BodyLimits {
 pub struct Bodies {
     compression: Compression,
     limits: BodyLimits,
+    /// What all bodies together hold before compression when they are frozen.
+    max_all_bytes: u64,
     open: Vec<Body>,
     records: u32,
     /// When the first record of the group was written.
@@ -48,13 +50,21 @@ pub struct Bodies {
 }
 
 impl Bodies {
-    /// All bodies together hold at most so many times what one may, so that the number of destinations does not decide how much
-    /// memory they take.
-    const ALL_BODIES: u64 = 8;
+    /// The most that all bodies together may hold, in times of what one may: what more destinations need beyond that is
+    /// frozen sooner.
+    pub const MOST_FULL: u64 = 8;
 
     /// No open bodies.
     pub fn new(compression: Compression, limits: BodyLimits) -> Bodies {
-        Bodies { compression, limits, open: Vec::new(), records: 0, opened_at: None, now: Nanos(0) }
+        let max_all_bytes = Bodies::MOST_FULL * limits.max_bytes as u64;
+        Bodies { compression, limits, max_all_bytes, open: Vec::new(), records: 0, opened_at: None, now: Nanos(0) }
+    }
+
+    /// The same, frozen as soon as all of them together hold `bytes` bytes before compression: so the number of destinations
+    /// does not decide how much memory they take.
+    #[must_use]
+    pub fn at_most(self, bytes: u64) -> Bodies {
+        Bodies { max_all_bytes: bytes, ..self }
     }
 
     /// The time that bodies opened from now on are given (monotonic).
@@ -91,7 +101,7 @@ impl Bodies {
         self.records >= self.limits.max_records
             || self.open.len() >= self.limits.max_open
             || self.open.iter().any(|body| body.raw_bytes >= self.limits.max_bytes as u64)
-            || self.open.iter().map(|body| body.raw_bytes).sum::<u64>() >= Self::ALL_BODIES * self.limits.max_bytes as u64
+            || self.open.iter().map(|body| body.raw_bytes).sum::<u64>() >= self.max_all_bytes
             || self.due_at().is_some_and(|at| at <= now)
     }
 
@@ -103,6 +113,11 @@ impl Bodies {
     /// Whether a body for `destination` is open: a format with a head writes it where none is.
     pub fn is_open(&self, destination: &str) -> bool {
         self.open.iter().any(|body| *body.destination == *destination)
+    }
+
+    /// How many records the open body for `destination` holds; 0 where none is open: for formats that number them.
+    pub fn records_in(&self, destination: &str) -> u32 {
+        self.open.iter().find(|body| *body.destination == *destination).map_or(0, |body| body.records)
     }
 
     /// Whether nothing is open.

@@ -41,6 +41,8 @@ pub struct SourceStats {
     pub lost_bytes: Counter,
     /// Among these, those of pods' logs.
     pub lost_by_pod: LostByPod,
+    /// Records that were lost before they could be read, where bytes say nothing: entries of the journal.
+    pub lost_records: Counter,
     /// Lines whose framing (CRI, Docker) could not be read and that went on as they were.
     pub malformed: Counter,
     /// Records that held bytes that are no UTF-8, replaced by U+FFFD.

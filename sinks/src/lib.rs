@@ -13,6 +13,7 @@ pub mod file;
 pub mod grpc;
 pub mod http;
 pub mod http_lines;
+pub mod kafka;
 pub mod lines;
 pub mod loki;
 pub mod otlp;
@@ -48,6 +49,8 @@ pub enum SinkConfig {
     File(file::FileConfig),
     /// Sends records as lines of JSON to any endpoint that takes them.
     Http(Box<http_lines::HttpLinesConfig>),
+    /// Sends records to Kafka.
+    Kafka(Box<kafka::KafkaConfig>),
     /// Sends records to Grafana Loki.
     Loki(Box<loki::LokiConfig>),
     /// Sends records to an OpenTelemetry Collector or any store that takes OTLP.
@@ -65,6 +68,7 @@ impl SinkConfig {
             SinkConfig::Elasticsearch(config) => config.build(context),
             SinkConfig::File(config) => config.build(context),
             SinkConfig::Http(config) => config.build(context),
+            SinkConfig::Kafka(config) => config.build(context),
             SinkConfig::Loki(config) => config.build(context),
             SinkConfig::Otlp(config) => config.build(context),
         }

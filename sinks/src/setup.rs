@@ -82,6 +82,7 @@ pub const STORES: &[(&str, &str)] = &[
     ("opensearch", r#"{"type":"elasticsearch","endpoints":["http://localhost:9200"],"mode":"data_stream","distribution":"opensearch"}"#),
     ("clickhouse", r#"{"type":"clickhouse","endpoints":["http://localhost:8123"]}"#),
     ("loki", r#"{"type":"loki","endpoint":"http://localhost:3100"}"#),
+    ("kafka", r#"{"type":"kafka","bootstrap_servers":["localhost:9092"],"topic":"logs"}"#),
 ];
 
 /// What `skidder init STORE` goes by without a configuration.
@@ -95,6 +96,7 @@ impl SinkConfig {
         match self {
             SinkConfig::ClickHouse(config) => config.setup(context).map(Some),
             SinkConfig::Elasticsearch(config) => config.setup(context).map(Some),
+            SinkConfig::Kafka(config) => config.setup(context).map(Some),
             SinkConfig::Loki(config) => config.setup(context).map(Some),
             // Nothing has to be made for the others.
             _ => Ok(None),

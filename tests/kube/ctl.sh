@@ -10,7 +10,7 @@ kill)
   p=$(cat "$RUN/$2.pid"); kill -9 "$p"
   while [ -d "/proc/$p" ] && ! grep -q '^State:.Z' "/proc/$p/status" 2>/dev/null; do sleep 0.05; done ;;
 start) eval "set -- $2 $(cat "$RUN/$2.cmd")"; spawn "$@" ;;
-wait) wait_ready "$KUBE_API" "$KUBE_CA" 60 ;;
+wait) wait_ready "$KUBE_API" "$KUBE_CA" 300 ;;
 compact)
   now=$(curl -fsS "$ETCD_URL/v3/kv/range" -d '{"key":"AA=="}' | python3 -c 'import json,sys; print(json.load(sys.stdin)["header"]["revision"])')
   curl -fsS "$ETCD_URL/v3/kv/compaction" -d '{"revision":"'"$now"'","physical":true}' >/dev/null ;;

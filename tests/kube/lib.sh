@@ -81,11 +81,28 @@ T
     --profiling=false "$@"
 }
 
-# wait_ready URL CA SECONDS
+# alive NAME: whether what spawn started still runs; yes where that cannot be seen from here: a node has pids of its own
+alive() {
+  [ ! -e "$RUN/unshare.pid" ] || return 0
+  local p; p=$(cat "$RUN/$1.pid" 2>/dev/null) || return 0
+  [ -d "/proc/$p" ] && ! grep -q '^State:.Z' "/proc/$p/status" 2>/dev/null
+}
+
+# not_ready WHY: says it with the last words of both servers
+not_ready() {
+  log "the API server is not ready: $1; load $(cut -d' ' -f1-3 /proc/loadavg)"
+  for n in etcd kube-apiserver; do
+    [ -e "$RUN/$n.log" ] && { echo "--- $n.log"; tail -8 "$RUN/$n.log"; } >&2
+  done
+  return 1
+}
+
+# wait_ready URL CA SECONDS: 5 s on an idle machine. A server that has ended is not waited for
 wait_ready() {
-  local t0; t0=$(date +%s%N)
-  until curl -fsS --max-time 2 --cacert "$2" -H 'Authorization: Bearer admin-token' "$1/readyz" >/dev/null 2>&1; do
-    [ $(( ($(date +%s%N)-t0)/1000000000 )) -lt "$3" ] || { log "apiserver not ready after $3 s"; tail -5 "$RUN/kube-apiserver.log" >&2; return 1; }
+  local t0 n; t0=$(date +%s%N)
+  until curl -fsS --max-time 10 --cacert "$2" -H 'Authorization: Bearer admin-token' "$1/readyz" >/dev/null 2>&1; do
+    for n in etcd kube-apiserver; do alive "$n" || { not_ready "$n ended by itself (a port that another process took meanwhile?)"; return 1; }; done
+    [ $(( ($(date +%s%N)-t0)/1000000000 )) -lt "$3" ] || { not_ready "it does not answer within $3 s"; return 1; }
     sleep 0.1
   done
   log "apiserver ready after $(( ($(date +%s%N)-t0)/1000000 )) ms"

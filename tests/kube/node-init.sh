@@ -85,7 +85,7 @@ nodeStatusUpdateFrequency: 5s
 shutdownGracePeriod: 0s
 T
 : > "$RUN/resolv.conf"
-wait_ready https://$SVC_VIP:443 "$RUN/pki/ca.crt" 120
+wait_ready https://$SVC_VIP:443 "$RUN/pki/ca.crt" 300
 spawn kube-controller-manager "$BIN/kube-controller-manager" --kubeconfig="$RUN/kcm.kubeconfig" --leader-elect=false \
   --use-service-account-credentials=true --service-account-private-key-file="$RUN/pki/sa.key" --root-ca-file="$RUN/pki/ca.crt" \
   --cluster-cidr=$POD_CIDR --allocate-node-cidrs=false --bind-address=127.0.0.1

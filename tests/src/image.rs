@@ -77,6 +77,12 @@ pub fn files(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The bytes of all files of a directory.
+pub fn bytes(root: &Path) -> io::Result<u64> {
+    let size = |path: PathBuf| fs::symlink_metadata(root.join(path)).map(|metadata| if metadata.is_file() { metadata.len() } else { 0 });
+    files(root)?.into_iter().map(size).sum()
+}
+
 /// Writes the archive: an OCI image layout (image-spec v1.1) of one layer, and beside it the `manifest.json` that `docker load`
 /// wanted before it knew that.
 fn pack(image: &Image, name: &str, arch: &str) -> io::Result<()> {

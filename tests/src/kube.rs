@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,9 @@ use crate::workspace;
 
 /// How many objects go into etcd in one transaction: its limit is 128.
 const OBJECTS_AT_A_TIME: usize = 100;
+
+/// How often a start is tried: between being found free and being used, a port may be taken by another process.
+const STARTS: u32 = 3;
 
 /// A running API server with its etcd. Ended when dropped.
 pub struct Api {
@@ -50,9 +53,15 @@ impl Api {
         let run = tempfile::Builder::new().prefix("skidder-kube-").tempdir().map_err(|error| error.to_string())?;
         // The scripts make it.
         let state = run.path().join("run");
-        script("start.sh", &["api"], &state)?;
-        let env = environment(&state)?;
-        Ok(Api { run, env })
+        let mut said = String::new();
+        for _ in 0..STARTS {
+            match script("start.sh", &["api"], &state).and_then(|()| environment(&state)) {
+                Ok(env) => return Ok(Api { run, env }),
+                Err(error) => said = error,
+            }
+            let _ = script("stop.sh", &[], &state);
+        }
+        Err(format!("the API server did not start in {STARTS} tries; the last one: {said}"))
     }
 
     /// Where it listens: `https://127.0.0.1:<port>`.
@@ -72,6 +81,31 @@ impl Api {
         });
         fs::write(&path, config.to_string()).map_err(|error| error.to_string())?;
         Ok(path)
+    }
+
+    /// Writes another token into the file that [`Api::kubeconfig`] names, as the kubelet does in pods.
+    pub fn rotate_token(&self, token: &str) -> Result<(), String> {
+        let (new, path) = (self.run.path().join("token.new"), self.run.path().join("token"));
+        fs::write(&new, token).and_then(|()| fs::rename(&new, &path)).map_err(|error| error.to_string())
+    }
+
+    /// Starts `kubectl proxy`, by which clients without any credentials are administrators; its address and port. Ended when
+    /// what this gives is dropped.
+    pub fn open_door(&self) -> Result<Door, String> {
+        let mut command = Command::new(bin_directory()?.join("kubectl"));
+        command.args(["proxy", "--port=0", "--address=127.0.0.1"]).env("KUBECONFIG", &self.env["KUBECONFIG"]);
+        let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
+        let mut said = String::new();
+        // "Starting to serve on 127.0.0.1:41234"
+        let read = child.stdout.take().map(|out| io::BufReader::new(out).read_line(&mut said));
+        let address = said.trim().rsplit(' ').next().and_then(|address| address.parse().ok());
+        match address {
+            Some(address) => Ok(Door { child, address }),
+            None => {
+                let _ = child.kill().and_then(|()| child.wait());
+                Err(format!("kubectl proxy did not start: {said} {read:?}"))
+            }
+        }
     }
 
     /// Runs `kubectl` as an administrator, `input` on its standard input; what it printed.
@@ -169,6 +203,75 @@ impl Drop for Api {
     }
 }
 
+/// A way to the API server without TLS: see [`Api::open_door`].
+pub struct Door {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A server before another one that turns clients away, as an API server does that has too much to do: 429, with the seconds after
+/// which they may come again. Then it lets them through.
+pub struct Turnstile {
+    address: SocketAddr,
+    turned_away: Arc<Mutex<Vec<(Instant, String)>>>,
+}
+
+impl Turnstile {
+    /// One before `server` that turns the first `count` requests for pods away, for `seconds` each. Its threads end with the process.
+    pub fn before(server: SocketAddr, count: usize, seconds: u32) -> io::Result<Turnstile> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let (address, turned_away) = (listener.local_addr()?, Arc::<Mutex<Vec<(Instant, String)>>>::default());
+        let list = turned_away.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let list = list.clone();
+                std::thread::spawn(move || Turnstile::one(client, server, &list, count, seconds));
+            }
+        });
+        Ok(Turnstile { address, turned_away })
+    }
+
+    fn one(mut client: TcpStream, server: SocketAddr, list: &Mutex<Vec<(Instant, String)>>, count: usize, seconds: u32) -> io::Result<()> {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte)? == 1 {
+            head.push(byte[0]);
+        }
+        let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
+        let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+        if line.contains("/pods?") && list.len() < count {
+            list.push((Instant::now(), line));
+            let answer =
+                format!("HTTP/1.1 429 Too Many Requests\r\nretry-after: {seconds}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            return client.write_all(answer.as_bytes());
+        }
+        drop(list);
+        // One request a connection, so that each is seen here.
+        let mut server = TcpStream::connect(server)?;
+        server.write_all(&head[..head.len().saturating_sub(2)])?;
+        server.write_all(b"connection: close\r\n\r\n")?;
+        pass(&client, &server).and(pass(&server, &client))
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// When it turned which requests away.
+    pub fn turned_away(&self) -> Vec<(Instant, String)> {
+        self.turned_away.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// A running node: kubelet, containerd, scheduler and controllers beside the API server. Ended when dropped; one at a time on
 /// a machine.
 pub struct Cluster {
@@ -207,7 +310,7 @@ impl Cluster {
         };
         let cluster = Cluster { api: Api { run, env }, _one: one };
         let ready = || cluster.api.kubectl(&["wait", "--for=condition=Ready", "node/node-a", "--timeout=5s"], "").ok();
-        eventually("a node that is ready", Duration::from_secs(180), ready)?;
+        eventually("a node that is ready", Duration::from_secs(300), ready)?;
         Ok(cluster)
     }
 

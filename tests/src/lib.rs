@@ -9,10 +9,12 @@
 pub mod agent;
 pub mod chance;
 pub mod client;
+pub mod cutter;
 pub mod front;
 pub mod fuzz;
 pub mod generate;
 pub mod image;
+pub mod journal;
 pub mod kube;
 pub mod kubelet;
 pub mod ledger;

@@ -54,7 +54,7 @@ fn every_example_does_what_its_readme_says() {
     folders.retain(|path| path.is_dir());
     folders.sort();
     let names: Vec<_> = folders.iter().map(|path| path.file_name().unwrap().to_string_lossy()).collect();
-    for name in ["clickhouse", "docker", "elasticsearch", "local", "loki", "multiline", "otlp"] {
+    for name in ["clickhouse", "docker", "elasticsearch", "kafka", "local", "loki", "multiline", "otlp"] {
         assert!(names.contains(&name.into()), "examples/{name} is missing");
     }
     let failed: Vec<String> = folders.iter().filter_map(|folder| run(folder).err()).collect();
@@ -64,7 +64,7 @@ fn every_example_does_what_its_readme_says() {
 fn run(folder: &Path) -> Result<(), String> {
     let example = Example::copy(folder)?;
     if let Some(server) = &example.check.server {
-        let known = ["chdb", "loki", "otelcol"].contains(&server.as_str());
+        let known = ["chdb", "kafka", "loki", "otelcol"].contains(&server.as_str());
         return if known { Ok(()) } else { Err(format!("examples/{}: no test runs it with {server}", example.name)) };
     }
     let store = Store::start(Keep::Documents).map_err(|error| error.to_string())?;

@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Map, Value};
 use skidder_tests::agent::Agent;
-use skidder_tests::kube::{self, Api, Asked, Way, eventually};
+use skidder_tests::kube::{self, Api, Asked, Turnstile, Way, eventually};
 use skidder_tests::site::Site;
 
 /// How long anything may take that is waited for: starts of the API server among it.
@@ -357,4 +357,94 @@ fn without_permission_records_are_partial_and_the_log_says_what_to_do() {
     assert!(ended.stderr.contains("ClusterRole is missing or not bound"), "{}", ended.stderr);
     let (lists, watches) = lists_and_watches(&api);
     assert!(lists.iter().all(|asked| asked.code == 403) && watches.is_empty(), "{lists:?} {watches:?}");
+}
+
+/// The kubelet puts another token into the file, and the old one is not accepted any more: a watch that has to be begun anew is.
+#[test]
+fn a_token_that_rotates_is_read_again() {
+    let api = server();
+    let token = |secret: &str| {
+        let bound = ["--bound-object-kind=Secret", &format!("--bound-object-name={secret}")].map(str::to_owned);
+        let arguments = ["create", "token", "skidder", "--namespace=logs", &bound[0], &bound[1]];
+        api.kubectl(&arguments, "").unwrap().trim().to_owned()
+    };
+    // Nothing makes namespaces and accounts here: there are no controllers.
+    api.kubectl(&["create", "namespace", "logs"], "").unwrap();
+    api.kubectl(&["create", "serviceaccount", "skidder", "--namespace=logs"], "").unwrap();
+    for secret in ["first", "second"] {
+        api.kubectl(&["create", "secret", "generic", secret, "--namespace=logs"], "").unwrap();
+    }
+    api.put((0..3).map(pod)).unwrap();
+    let way = Way::to(api.url()).unwrap();
+    let mut node = Node::by_way_of(&api, &way.url(), "");
+    api.rotate_token(&token("first")).unwrap();
+    node.start();
+    node.knows("\"u1\"");
+    api.rotate_token(&token("second")).unwrap();
+    api.kubectl(&["delete", "secret", "first", "--namespace=logs"], "").unwrap();
+    // The API server remembers for some seconds that it accepted a token.
+    std::thread::sleep(Duration::from_secs(12));
+    let begun = Instant::now();
+    way.cut();
+    api.put([kube::pod("shop", "p1", "u1", "node-a", &[("env", "with the second token")])]).unwrap();
+    way.mend();
+    // The client reads the file once a minute, and is turned away with what it read before.
+    let watches = || lists_and_watches(&api).1.into_iter().filter(|asked| asked.code == 200).count();
+    eventually("a watch with the new token", Duration::from_secs(180), || (watches() >= 2).then_some(())).unwrap();
+    node.knows("with the second token");
+    node.say("shop", "p1", "u1", "main", "after the rotation");
+    assert_eq!(node.record("after the rotation")["env"], "with the second token");
+    let (lists, watches) = lists_and_watches(&api);
+    assert_eq!(lists.len(), 1, "{lists:?}");
+    // How often it was turned away: with waits that double, and are spread from nothing up.
+    let refused = watches.iter().filter(|asked| asked.code == 401).count();
+    assert!(refused < 30, "{refused} within {:?}", begun.elapsed());
+    node.stop();
+}
+
+/// An API server that has too much to do is left alone for as long as it asks, and nothing of what it knows is lost.
+#[test]
+fn who_is_turned_away_comes_again_when_told_to() {
+    const SECONDS: u32 = 3;
+    let api = server();
+    api.put((0..3).map(pod)).unwrap();
+    let door = api.open_door().unwrap();
+    let turnstile = Turnstile::before(door.address, 3, SECONDS).unwrap();
+    let mut node = Node::by_way_of(&api, &turnstile.url(), "metadata_wait_secs = 60");
+    node.start();
+    node.say("shop", "p1", "u1", "main", "waited for");
+    assert_eq!(node.record("waited for")["env"], "prod");
+    let known = Instant::now();
+    let times: Vec<Instant> = turnstile.turned_away().into_iter().map(|(time, _)| time).collect();
+    assert_eq!(times.len(), 3);
+    let until = times.iter().copied().skip(1).chain([known]);
+    for (turned_away, next) in times.iter().zip(until) {
+        assert!(next.duration_since(*turned_away) >= Duration::from_secs(SECONDS.into()), "{times:?} {known:?}");
+    }
+    node.stop();
+}
+
+/// What pods say of one stream counts for that stream. Nodes of old clusters have their region under its former key.
+#[test]
+fn one_stream_of_a_pod_is_left_out_and_regions_may_have_their_old_label() {
+    let api = server();
+    api.put([kube::node("node-a", &[("failure-domain.beta.kubernetes.io/region", "old-1")])]).unwrap();
+    let (key, mut half) = kube::pod("shop", "half", "half", "node-a", &[]);
+    half["metadata"]["annotations"] = serde_json::json!({"fluentbit.io/exclude_stderr-main": "true"});
+    api.put([(key, half)]).unwrap();
+    let mut node = Node::new(&api, "metadata_wait_secs = 60");
+    node.start();
+    let say = |container: &str, stream: &str, line: &str| {
+        let text = format!("2026-01-01T00:00:00.000000000Z {stream} F {line}\n");
+        node.site.append(&format!("pods/shop_half_half/{container}/0.log"), text).unwrap();
+    };
+    say("main", "stderr", "main stderr");
+    say("main", "stdout", "main stdout");
+    say("side", "stderr", "side stderr");
+    node.record("main stdout");
+    node.record("side stderr");
+    assert!(!node.records().contains_key("main stderr"));
+    let record = node.record("main stdout");
+    assert_eq!((&record["kubernetes"]["excluded_stream"], &record["region"]), (&"stderr".into(), &"old-1".into()));
+    node.stop();
 }

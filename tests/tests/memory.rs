@@ -1,4 +1,4 @@
-//! The memory limit holds while every store is down, and logs grow.
+//! The limits hold while every store is down, and logs grow: that of the memory, and those of the buffers on disk.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 use std::time::{Duration, Instant};
@@ -12,6 +12,11 @@ use skidder_tests::store::dead_url;
 const LIMIT_MIB: u64 = 64;
 const PODS: usize = 4;
 
+/// What each buffer may take, and what it does then.
+const BUFFERS: [(u64, &str); 3] = [(3 << 20, "block"), (3 << 20, "drop_oldest"), (64 << 20, "block")];
+/// What it may take beyond: a segment of the least size, or a sixteenth of it.
+const SEGMENT_BYTES: [u64; 3] = [1 << 20, 1 << 20, 4 << 20];
+
 /// How long the logs grow: several times what the sinks may hold in memory goes by.
 const GROWS: Duration = Duration::from_secs(6);
 
@@ -20,9 +25,10 @@ fn the_limit_holds_while_every_store_is_down() {
     let dead = dead_url().unwrap();
     let sinks: String = (0..3)
         .map(|n| {
+            let (max_size, when_full) = BUFFERS[n];
             format!(
                 "[sinks.store{n}]\ntype = \"elasticsearch\"\ninputs = [\"parse\"]\nendpoints = [\"{dead}\"]\nindex = \"logs\"\n\
-                 buffer.max_size = \"64MiB\"\n"
+                 buffer.max_size = {max_size}\nbuffer.when_full = \"{when_full}\"\n"
             )
         })
         .collect();
@@ -42,9 +48,13 @@ fn the_limit_holds_while_every_store_is_down() {
             log.append(5_000).unwrap();
             log.flush().unwrap();
         }
+        for (n, (max_size, _)) in BUFFERS.iter().enumerate() {
+            let taken = buffered(&site, n);
+            assert!(taken <= max_size + SEGMENT_BYTES[n], "the buffer of store{n} took {taken} of {max_size} bytes");
+        }
     }
     // All buffers have something, so the limit was under pressure.
-    until(|| (0..3).all(|n| buffered(&site, n) > 4 << 20).then_some(())).expect("the buffers fill");
+    until(|| (buffered(&site, 0) >= BUFFERS[0].0 && buffered(&site, 2) > 4 << 20).then_some(())).expect("the buffers fill");
     let peak = peak_mib(pid).unwrap();
     let written: u64 = logs.iter().map(Log::records).sum();
     eprintln!(

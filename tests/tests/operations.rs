@@ -150,3 +150,53 @@ fn what_waits_can_be_looked_at_and_given_to_another_sink() {
     assert!(said(&buffer(&["drop", "old"])).contains("is gone"));
     assert!(!orphan.exists());
 }
+
+#[test]
+fn a_sink_that_had_begun_under_its_new_name_still_gets_what_waits_under_the_old_one() {
+    let store = Store::start(Keep::Documents).unwrap();
+    let beside = "[api]\nenabled = false\n[sinks.files]\ntype = \"file\"\ninputs = [\"app\"]\npath = \"out/all.jsonl\"\n";
+    let (down, renamed) = (config(&dead_url().unwrap(), beside), |text: String| text.replace("[sinks.store]", "[sinks.search]"));
+    let site = Site::new(&down).unwrap();
+    let lines = |from: u32, to: u32| (from..to).map(|n| format!("line {n}\n")).collect::<String>();
+    site.append("logs/a.log", lines(0, 500)).unwrap();
+    assert_eq!(site.once_with(&["--timeout", "1"]).unwrap().code(), Some(1));
+
+    // The new name begins where the other sink is.
+    std::fs::write(site.path("pipeline.toml"), renamed(down)).unwrap();
+    site.append("logs/a.log", lines(500, 600)).unwrap();
+    assert_eq!(site.once_with(&["--timeout", "1"]).unwrap().code(), Some(1));
+    std::fs::remove_file(site.path("logs/a.log")).unwrap();
+    let buffer = |args: &[&str]| Agent::run(site.root(), &[&["buffer"], args, &["-c", "pipeline.toml"]].concat()).unwrap();
+    let listed = said(&buffer(&["ls"]));
+    assert!(listed.contains("search: 100 records wait") && listed.contains("store: 500 records wait"), "{listed}");
+
+    let adopted = buffer(&["adopt", "store", "search"]).expect_success().unwrap();
+    assert!(said(&adopted).contains("with 500 records"), "{}", said(&adopted));
+    let listed = said(&buffer(&["ls"]));
+    assert!(listed.contains("search: 600 records wait") && !listed.contains("store:"), "{listed}");
+    std::fs::write(site.path("pipeline.toml"), renamed(config(&store.url(), beside))).unwrap();
+    site.once().unwrap();
+    assert_eq!((store.counts().stored, store.counts().repeats), (600, 0));
+}
+
+#[test]
+fn a_second_agent_waits_for_the_first_and_says_which_it_is() {
+    let store = Store::start(Keep::Documents).unwrap();
+    let site = Site::new(config(&store.url(), "[api]\nenabled = false")).unwrap();
+    site.append("logs/a.log", "one\n").unwrap();
+    let first = site.start().unwrap();
+    until(|| (store.counts().stored == 1).then_some(())).expect("the first ships");
+    let holder = first.pid().unwrap().as_raw_nonzero().to_string();
+    let second = site.start().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    site.append("logs/a.log", "two\n").unwrap();
+    until(|| (store.counts().stored == 2).then_some(())).expect("the first ships on");
+    let killed = first.kill().unwrap();
+    assert!(killed.was_killed());
+    site.append("logs/a.log", "three\n").unwrap();
+    until(|| (store.counts().stored == 3).then_some(())).expect("the second takes over");
+    second.signal(Signal::TERM).unwrap();
+    let ended = second.wait(Duration::from_secs(30)).unwrap().expect_success().unwrap();
+    assert!(ended.stderr.contains("another agent holds the state directory") && ended.stderr.contains(&holder), "{ended}");
+    assert_eq!(store.counts().repeats, 0);
+}

@@ -35,12 +35,21 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
 fn metrics_there() -> BTreeSet<String> {
     let address = dead_url().unwrap().trim_start_matches("http://").to_owned();
     let config = format!(
-        "data_dir = \"state\"\n[api]\naddress = \"{address}\"\n[sources.pods]\ntype = \"kubernetes_logs\"\nroot = \"pods\"\n\
+        "data_dir = \"state\"\n[api]\naddress = \"{address}\"\n\
+         [kubernetes]\nself_node_name = \"node-a\"\nkube_config_file = \"kubeconfig\"\n[sources.pods]\ntype = \"kubernetes_logs\"\nroot = \"pods\"\n\
          [transforms.clean]\ntype = \"redact\"\ninputs = [\"pods\"]\n\
          [sinks.store]\ntype = \"elasticsearch\"\ninputs = [\"clean\"]\nendpoints = [\"{}\"]\nindex = \"logs\"\n",
         dead_url().unwrap()
     );
     let site = Site::new(config).unwrap();
+    // An API server that is not there: counts of metadata are shown where it is asked for.
+    let kubeconfig = serde_json::json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": dead_url().unwrap()}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    });
+    site.append("kubeconfig", kubeconfig.to_string()).unwrap();
     let _agent = site.start().unwrap();
     let get = || {
         let mut connection = TcpStream::connect(&address).ok()?;

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use skidder_pipeline::problem::Problem;
 use skidder_sinks::common::ByteSize;
 
+use crate::lockdown::LockdownMode;
 use crate::metadata::KubernetesConfig;
 
 /// The options at the top of the file.
@@ -34,6 +35,9 @@ pub struct Global {
     /// it, that is a warning where the file has such a transform at all.
     #[serde(default)]
     pub require_redaction: bool,
+    /// Whether the agent gives up what it does not need once it has read its configuration.
+    #[serde(default)]
+    pub lockdown: LockdownMode,
 }
 
 /// The endpoint for probes and Prometheus: `/metrics`, `/health` and `/ready` over HTTP, GET only. Not with `run --once`.

@@ -110,6 +110,7 @@ fn check_tree<R: Registry>(
     let variables = Variables::find(root, text, environment, found);
     let mut root = root.clone();
     variables.put_into(&mut root);
+    let named_files = named_files(&root, &base_dir);
 
     let global = global(&mut root, &schema, &variables, found);
     let [sources, transforms, sinks] = schema.sections.as_slice() else { return None };
@@ -134,6 +135,7 @@ fn check_tree<R: Registry>(
     variables.conceal_all(found);
     Some(Pipeline {
         base_dir,
+        named_files,
         global: global?,
         sources: named(sources)?,
         transforms: named(transforms)?,
@@ -183,6 +185,23 @@ fn global(root: &mut DeTable<'_>, schema: &FileSchema, variables: &Variables, fo
             None
         }
     }
+}
+
+/// The values of options whose names end in `_file`, in whatever table they stand.
+fn named_files(table: &DeTable<'_>, base_dir: &Path) -> Vec<PathBuf> {
+    let below = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
+        let key: &std::borrow::Cow<'_, str> = key.get_ref();
+        match value.get_ref() {
+            DeValue::String(path) if key.ends_with("_file") => vec![base_dir.join(&**path)],
+            DeValue::Table(table) => named_files(table, base_dir),
+            DeValue::Array(items) => {
+                let tables = items.iter().filter_map(|item| item.get_ref().as_table());
+                tables.flat_map(|table| named_files(table, base_dir)).collect()
+            }
+            _ => Vec::new(),
+        }
+    };
+    table.iter().flat_map(below).collect()
 }
 
 fn named<C: Component>(entries: Vec<Entry<C>>) -> Option<Vec<Named<C>>> {

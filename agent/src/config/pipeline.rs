@@ -11,6 +11,8 @@ use super::registry::{Component, Kind, Registry};
 pub struct Pipeline<R: Registry> {
     /// The directory of the configuration file, against which relative paths are resolved.
     pub base_dir: PathBuf,
+    /// The files that options name: the values of all whose names end in `_file`, and what they lead to.
+    pub named_files: Vec<PathBuf>,
     /// The options of the agent as a whole.
     pub global: Global,
     /// Where records come from.

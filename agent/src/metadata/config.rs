@@ -109,7 +109,7 @@ impl Select {
         }
     }
 
-    pub(super) fn takes(&self, key: &str) -> bool {
+    pub(crate) fn takes(&self, key: &str) -> bool {
         match self {
             Select::Word(word) => *word == SelectWord::All,
             Select::Keys(keys) => keys.iter().any(|known| known == key),

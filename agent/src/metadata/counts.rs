@@ -23,8 +23,8 @@ pub struct Counts {
     pub expired: Counter,
     /// When Kubernetes last answered, as [`skidder_pipeline::edge::Nanos`]; 0 before; a gauge.
     pub last_answer: Counter,
-    /// Bytes in logs that are known to be there and not read.
-    pub unread_bytes: Backlog,
+    /// What is not read or not delivered yet, by namespace.
+    pub backlog: Backlog,
     /// Records that went out without all of the metadata that they should have.
     pub partial_records: Counter,
 }

@@ -166,8 +166,12 @@ pub(super) fn kubernetes(origin: &Origin<'_>, known: Known<'_>) -> Vec<u8> {
         }
         out.pairs("pod_labels", &facts.labels);
         out.pairs("pod_annotations", &facts.annotations);
-        if let Some(parser) = facts.marks_of(origin.container).parser {
+        let marks = facts.marks_of(origin.container);
+        if let Some(parser) = marks.parser {
             out.text("parser", parser.name());
+        }
+        if let Some(stream) = marks.excluded_stream {
+            out.text("excluded_stream", stream.name());
         }
     }
     if let Some(labels) = known.namespace {

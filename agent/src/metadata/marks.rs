@@ -8,7 +8,7 @@
 //! - `skidder.io/rate-limit: "64KiB"`, in bytes per second, heeded only where it is less than the source's own.
 //!
 //! Others' exclusions, for those who come from there: Vector's label `vector.dev/exclude` and annotation
-//! `vector.dev/exclude-containers`, Fluent Bit's `fluentbit.io/exclude[-<container>]`, Elastic's
+//! `vector.dev/exclude-containers`, Fluent Bit's `fluentbit.io/exclude[_stdout|_stderr][-<container>]`, Elastic's
 //! `co.elastic.logs[.<container>]/enabled: "false"`.
 
 use std::collections::BTreeMap;
@@ -22,9 +22,38 @@ use skidder_sinks::common::ByteSize;
 pub(super) struct Marks {
     /// Not read at all.
     pub exclude: bool,
+    /// Of what is read, records of this stream are left out.
+    pub excluded_stream: Option<Stream>,
     pub parser: Option<Parser>,
     /// In bytes per second.
     pub rate_limit: Option<u64>,
+}
+
+/// What a container writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stream {
+    /// Its standard output.
+    Stdout,
+    /// Its standard error.
+    Stderr,
+}
+
+impl Stream {
+    const ALL: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+
+    /// Its name in the field `stream`, in marks and in `kubernetes.excluded_stream`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+        }
+    }
+
+    /// The stream of that name.
+    pub fn from_name(name: &str) -> Option<Stream> {
+        Stream::ALL.into_iter().find(|stream| stream.name() == name)
+    }
 }
 
 /// The parsers that a pod may ask for.
@@ -58,12 +87,16 @@ pub(super) fn marks(labels: &Map, annotations: &Map, container: &str) -> Marks {
         let all = format!("skidder.io/{name}");
         [&one, &all].into_iter().find_map(|key| annotations.get(key).or_else(|| labels.get(key))).map(|value| value.trim())
     };
-    let exclude = match own("exclude").and_then(truth) {
-        Some(said) => said,
-        None => own("exclude-containers").is_some_and(|list| names(list, container)) || others_exclude(labels, annotations, container),
+    let streams = Stream::ALL.map(|stream| fluent_bit_excludes(annotations, &format!("_{}", stream.name()), container).then_some(stream));
+    let (exclude, excluded_stream) = match own("exclude").and_then(truth) {
+        Some(said) => (said, None),
+        None if own("exclude-containers").is_some_and(|list| names(list, container)) => (true, None),
+        None if others_exclude(labels, annotations, container) => (true, None),
+        None => (streams.iter().all(Option::is_some), streams.into_iter().flatten().next()),
     };
+    let excluded_stream = excluded_stream.filter(|_| !exclude);
     let rate_limit = own("rate-limit").and_then(size).filter(|rate| *rate > 0);
-    Marks { exclude, parser: own("parser").and_then(Parser::from_name), rate_limit }
+    Marks { exclude, excluded_stream, parser: own("parser").and_then(Parser::from_name), rate_limit }
 }
 
 fn others_exclude(labels: &Map, annotations: &Map, container: &str) -> bool {
@@ -75,8 +108,14 @@ fn others_exclude(labels: &Map, annotations: &Map, container: &str) -> bool {
     elastic
         || says(labels, "vector.dev/exclude", true)
         || annotations.get("vector.dev/exclude-containers").is_some_and(|list| names(list, container))
-        || says(annotations, "fluentbit.io/exclude", true)
-        || says(annotations, &format!("fluentbit.io/exclude-{container}"), true)
+        || fluent_bit_excludes(annotations, "", container)
+}
+
+/// Fluent Bit's mark for a pod or one of its containers; `stream` is empty or the name of one behind a `_`.
+fn fluent_bit_excludes(annotations: &Map, stream: &str, container: &str) -> bool {
+    let all = format!("fluentbit.io/exclude{stream}");
+    let one = format!("{all}-{container}");
+    [all, one].iter().any(|key| annotations.get(key).and_then(|value| truth(value)) == Some(true))
 }
 
 fn names(list: &str, container: &str) -> bool {
@@ -113,7 +152,7 @@ mod tests {
 
     #[test]
     fn exclusions_of_all_kinds() {
-        let excluded: [(Pairs, Pairs); 10] = [
+        let excluded: [(Pairs, Pairs); 12] = [
             (&[("skidder.io/exclude", "true")], &[]),
             (&[], &[("skidder.io/exclude", "true")]),
             (&[], &[("skidder.io/exclude.app", "true")]),
@@ -122,6 +161,8 @@ mod tests {
             (&[], &[("vector.dev/exclude-containers", "app")]),
             (&[], &[("fluentbit.io/exclude", "true")]),
             (&[], &[("fluentbit.io/exclude-app", "true")]),
+            (&[], &[("fluentbit.io/exclude_stdout", "true"), ("fluentbit.io/exclude_stderr-app", "true")]),
+            (&[], &[("fluentbit.io/exclude", "true"), ("fluentbit.io/exclude_stderr", "true")]),
             (&[], &[("co.elastic.logs/enabled", "false")]),
             (&[], &[("co.elastic.logs.app/enabled", "false")]),
         ];
@@ -141,6 +182,25 @@ mod tests {
         for (labels, annotations) in read {
             assert!(!of(labels, annotations, "app").exclude, "{labels:?} {annotations:?}");
         }
+    }
+
+    #[test]
+    fn streams_are_excluded_one_by_one() {
+        let cases: [(Pairs, Option<Stream>); 8] = [
+            (&[("fluentbit.io/exclude_stdout", "true")], Some(Stream::Stdout)),
+            (&[("fluentbit.io/exclude_stderr", "true")], Some(Stream::Stderr)),
+            (&[("fluentbit.io/exclude_stderr-app", "true")], Some(Stream::Stderr)),
+            (&[("fluentbit.io/exclude_stderr-web", "true")], None),
+            (&[("fluentbit.io/exclude_stderr", "false")], None),
+            (&[("fluentbit.io/exclude-app_stderr", "true")], None),
+            (&[("fluentbit.io/exclude_stderr", "true"), ("skidder.io/exclude", "false")], None),
+            (&[("fluentbit.io/exclude_stdout-app", "true"), ("fluentbit.io/exclude_stdout", "false")], Some(Stream::Stdout)),
+        ];
+        for (annotations, stream) in cases {
+            let marks = of(&[], annotations, "app");
+            assert_eq!((marks.exclude, marks.excluded_stream), (false, stream), "{annotations:?}");
+        }
+        assert_eq!(of(&[("fluentbit.io/exclude_stdout", "true")], &[], "app").excluded_stream, None, "it is an annotation");
     }
 
     #[test]

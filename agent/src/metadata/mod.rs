@@ -26,13 +26,13 @@ use tokio::task::JoinSet;
 
 use crate::state::random_bytes;
 use api::Api;
-pub use backlog::Backlog;
 use backlog::Part;
+pub use backlog::{Backlog, Behind};
 pub use config::{KubeletConfig, KubernetesConfig, MetadataFrom, Select, SelectWord};
 use counts::Counts;
 use facts::Known;
 pub use facts::Origin;
-pub use marks::Parser;
+pub use marks::{Parser, Stream};
 use store::{Slot, Store};
 use watch::Asker;
 
@@ -184,7 +184,7 @@ impl Metadata {
             container: origin.container.into(),
             seen: None,
             standing: Standing { excluded: false, rate_limit: None, complete: false },
-            backlog: self.store.counts.unread_bytes.part(origin.namespace),
+            backlog: self.store.counts.backlog.part(origin.namespace),
         }
     }
 }
@@ -271,7 +271,7 @@ impl Hold {
 
     /// Says how much of its logs is known to be there and not read.
     pub fn set_unread(&mut self, bytes: u64) {
-        self.backlog.set(bytes);
+        self.backlog.set(bytes, self.metadata.store.clock.now());
     }
 
     /// How fast the pod wants to be read at the most, in bytes per second.

@@ -13,7 +13,8 @@ use prometheus_client::registry::Registry;
 use skidder_pipeline::edge::{Clock, Nanos};
 use skidder_pipeline::stats::{SinkStats, SourceStats, Stats};
 
-use crate::metadata::counts as metadata;
+use crate::lockdown::Lockdown;
+use crate::metadata::{Behind, counts as metadata};
 
 /// The type of [`Counts::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -38,21 +39,22 @@ struct Inner {
     components: Vec<Component>,
     clock: Arc<dyn Clock>,
     started: Nanos,
+    lockdown: Lockdown,
     metadata: Option<Arc<metadata::Counts>>,
 }
 
 impl Counts {
     /// The counts in `stats` of `components`; the agent's age counts from now.
-    pub fn new(stats: Arc<Stats>, components: Vec<Component>, clock: Arc<dyn Clock>) -> Counts {
+    pub fn new(stats: Arc<Stats>, components: Vec<Component>, clock: Arc<dyn Clock>, lockdown: Lockdown) -> Counts {
         let started = clock.now();
-        Counts(Arc::new(Inner { stats, components, clock, started, metadata: None }))
+        Counts(Arc::new(Inner { stats, components, clock, started, lockdown, metadata: None }))
     }
 
     /// The same with what the asking for metadata of pods counts, where anything is asked.
     pub fn with_metadata(self, counts: Option<Arc<metadata::Counts>>) -> Counts {
-        let Inner { stats, components, clock, started, .. } = &*self.0;
+        let Inner { stats, components, clock, started, lockdown, .. } = &*self.0;
         let (stats, components, clock) = (stats.clone(), components.clone(), clock.clone());
-        Counts(Arc::new(Inner { stats, components, clock, started: *started, metadata: counts }))
+        Counts(Arc::new(Inner { stats, components, clock, started: *started, lockdown: *lockdown, metadata: counts }))
     }
 
     /// All of them as they are now.
@@ -101,6 +103,7 @@ macro_rules! metric {
 const SOURCE_METRICS: &[Metric<SourceStats>] = &[
     metric!(Counter "component_received_events" "Records read"; |s, _| s.records.get() as f64),
     metric!(Counter "component_received_bytes" "Bytes read"; |s, _| s.bytes.get() as f64),
+    metric!(Counter "source_lost_events" "Entries of the journal that were removed before they could be read"; |s, _| s.lost_records.get() as f64),
     metric!(Counter "source_malformed_events" "Lines whose framing (CRI, Docker) could not be read, sent as they were";
         |s, _| s.malformed.get() as f64),
     metric!(Counter "source_invalid_utf8_events" "Records with bytes that are no UTF-8, replaced"; |s, _| s.invalid_utf8.get() as f64),
@@ -175,7 +178,7 @@ fn lag(sink: &SinkStats, now: Nanos) -> f64 {
 
 impl Collector for Counts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Inner { stats, components, clock, started, metadata } = &*self.0;
+        let Inner { stats, components, clock, started, lockdown, metadata } = &*self.0;
         let now = clock.now();
         let of_kind = |kind| components.iter().filter(move |component| component.kind == kind);
         let sources: Vec<_> = of_kind("source").filter_map(|c| Some((c, &**stats.sources.get(&c.name)?))).collect();
@@ -206,11 +209,26 @@ impl Collector for Counts {
             }
         }
         if let Some(counts) = metadata {
-            let help = "Bytes known to be in the logs of a namespace and not read yet";
-            let mut unread = encoder.encode_descriptor("kubernetes_unread_bytes", help, None, MetricType::Gauge)?;
-            for (namespace, bytes) in counts.unread_bytes.by_namespace() {
-                unread.encode_family(&[("namespace", &*namespace)])?.encode_gauge(&(bytes as f64))?;
-            }
+            let waiting = sinks.iter().map(|(_, sink)| sink.oldest_waiting.get()).filter(|since| *since > 0).min();
+            let behind = counts.backlog.by_namespace(waiting.map(Nanos), now, clock.unix_nanos());
+            let mut by_namespace = |name: &str, help: &str, value: fn(&Behind) -> f64| -> fmt::Result {
+                let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+                // `namespace` is what Prometheus calls that of the agent's own pod.
+                behind.iter().try_for_each(|one| family.encode_family(&[("pod_namespace", &*one.namespace)])?.encode_gauge(&value(one)))
+            };
+            let unread = "Bytes known to be in the logs of a namespace and not read yet";
+            by_namespace("kubernetes_unread_bytes", unread, |one| one.unread_bytes as f64)?;
+            let lag = "Age of the oldest record of a namespace that a store does not have yet";
+            by_namespace("kubernetes_lag_seconds", lag, |one| one.lag.as_secs_f64())?;
+        }
+        let mut locked = encoder.encode_descriptor(
+            "locked_in",
+            "What the agent cannot do any more beyond what it needs (1): see `lockdown`",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (part, done) in lockdown.parts() {
+            locked.encode_family(&[("part", part)])?.encode_gauge(&f64::from(u8::from(done)))?;
         }
         let mut redactions =
             encoder.encode_descriptor("redactions", "Values found, by rule and what was done with them", None, MetricType::Counter)?;

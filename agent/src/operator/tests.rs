@@ -4,6 +4,7 @@ use skidder_pipeline::edge::{Nanos, SystemClock};
 use skidder_pipeline::stats::Stats;
 
 use super::*;
+use crate::lockdown::Lockdown;
 
 fn view() -> View {
     let stats = Arc::new(Stats::new(["pods".to_owned()].into_iter(), ["es".to_owned()].into_iter()));
@@ -17,7 +18,11 @@ fn view() -> View {
     es.oldest_waiting.set(1);
     let component = |name: &str, kind, type_name: &str| Component { name: name.to_owned(), kind, type_name: type_name.to_owned() };
     let components = vec![component("pods", "source", "kubernetes_logs"), component("es", "sink", "elasticsearch")];
-    View { counts: Counts::new(stats, components, Arc::new(SystemClock::new())).with_metadata(Some(Arc::default())), life: Arc::default() }
+    View {
+        counts: Counts::new(stats, components, Arc::new(SystemClock::new()), Lockdown { writes: true, ..Lockdown::default() })
+            .with_metadata(Some(Arc::default())),
+        life: Arc::default(),
+    }
 }
 
 /// The server in a thread of its own, until the test's process ends.

@@ -22,6 +22,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
 use crate::config::{Builtin, Kind, Pipeline};
+use crate::lockdown::{self, Lockdown};
 use crate::operator::{self, Component, Counts};
 use crate::state::State;
 use crate::topology::{self, OnOutputClosed, Topology};
@@ -50,8 +51,10 @@ pub fn run(pipeline: Pipeline<Builtin>, options: RunOptions) -> anyhow::Result<E
         Some(dir) => State::open(&dir)?,
         None => State::temporary()?,
     };
+    // From here on there may be other threads, and nothing of the configuration is left to be found out.
+    let locked_in = lockdown::lock_in(&pipeline, state.dir())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let outcome = runtime.block_on(run_to_the_end(&pipeline, &state, &options))?;
+    let outcome = runtime.block_on(run_to_the_end(&pipeline, &state, &options, locked_in))?;
     // A terminal that nobody reads can hold a write for ever; its records are counted as not delivered by now.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(conclude(&mut state, &options, &outcome))
@@ -64,7 +67,7 @@ struct Outcome {
     drained: bool,
 }
 
-async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &RunOptions) -> anyhow::Result<Outcome> {
+async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &RunOptions, locked_in: Lockdown) -> anyhow::Result<Outcome> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut signals = Signals::new()?;
     let output_closed = Arc::new(Notify::new());
@@ -84,7 +87,7 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
         open_endpoint(
             pipeline,
             operator::View {
-                counts: counts(pipeline, &stats, &clock).with_metadata(metadata.as_ref().map(|metadata| metadata.counts())),
+                counts: counts(pipeline, &stats, &clock, locked_in).with_metadata(metadata.as_ref().map(|metadata| metadata.counts())),
                 life: life.clone(),
             },
         )
@@ -101,6 +104,8 @@ async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &R
     };
     let progress = Progress::new();
     let mut drained = true;
+    let Lockdown { writes, reads, programs, syscalls } = locked_in;
+    tracing::info!(writes, reads, programs, syscalls, "locked in: what is true cannot be done any more beyond what the agent needs");
     tracing::info!(sources = pipeline.sources.len(), sinks = pipeline.sinks.len(), data_dir = %state.dir().display(), "started");
     loop {
         tokio::select! {
@@ -147,7 +152,7 @@ async fn open_endpoint(pipeline: &Pipeline<Builtin>, view: operator::View) {
     }
 }
 
-fn counts(pipeline: &Pipeline<Builtin>, stats: &Arc<Stats>, clock: &Arc<dyn Clock>) -> Counts {
+fn counts(pipeline: &Pipeline<Builtin>, stats: &Arc<Stats>, clock: &Arc<dyn Clock>, locked_in: Lockdown) -> Counts {
     let component = |name: &str, kind: Kind, type_name: &str| Component {
         name: name.to_owned(),
         kind: kind.singular(),
@@ -155,7 +160,7 @@ fn counts(pipeline: &Pipeline<Builtin>, stats: &Arc<Stats>, clock: &Arc<dyn Cloc
     };
     let sources = pipeline.sources.iter().map(|named| component(&named.name, Kind::Source, &named.type_name));
     let sinks = pipeline.sinks.iter().map(|named| component(&named.name, Kind::Sink, &named.type_name));
-    Counts::new(stats.clone(), sources.chain(sinks).collect(), clock.clone())
+    Counts::new(stats.clone(), sources.chain(sinks).collect(), clock.clone(), locked_in)
 }
 
 /// Brings a run to its end: the worker first, then the deliveries.

@@ -114,6 +114,11 @@ impl FileConfig {
         Some(Reach { globs, reads: Box::new(move |path| files.include.is_match(path) && !files.exclude.is_match(path)) })
     }
 
+    /// Where its globs can lead; anywhere where it follows links.
+    pub(super) fn reads(&self, base_dir: &Path) -> Option<Vec<PathBuf>> {
+        (!self.follow_symlinks).then(|| self.include.iter().map(|pattern| Walk::of(&absolute(base_dir, pattern)).base).collect())
+    }
+
     pub(super) fn build(&self, context: SourceContext) -> anyhow::Result<Box<dyn Source>> {
         Ok(Box::new(self.tailer(context)?))
     }

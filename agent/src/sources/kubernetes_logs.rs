@@ -139,6 +139,11 @@ impl KubernetesLogsConfig {
         Some(Reach { globs, reads: Box::new(reads) })
     }
 
+    /// The directories that all of its logs lie below.
+    pub(super) fn roots(&self, base_dir: &Path) -> Vec<PathBuf> {
+        [base_dir.join(&self.root)].into_iter().chain(self.docker_root.clone()).collect()
+    }
+
     pub(super) fn build(&self, context: SourceContext) -> anyhow::Result<Box<dyn Source>> {
         let counts = context.metadata.as_ref().map(|metadata| metadata.counts());
         let tailer = Box::new(self.tailer(context)?);

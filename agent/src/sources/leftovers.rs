@@ -26,7 +26,11 @@ const MAX_MISSED: u32 = 24;
 
 /// The lists of all sources of a process.
 #[derive(Debug, Default)]
-pub struct Leftovers(Mutex<Lists>);
+pub struct Leftovers {
+    lists: Mutex<Lists>,
+    /// How many sources keep positions. Before all of these take part nothing is forgotten.
+    sources: usize,
+}
 
 #[derive(Debug, Default)]
 struct Lists {
@@ -45,9 +49,14 @@ pub(crate) struct Witness {
 }
 
 impl Leftovers {
+    /// For as many sources that keep positions.
+    pub fn of(sources: usize) -> Leftovers {
+        Leftovers { lists: Mutex::default(), sources }
+    }
+
     /// A part for one more source, which begins at `now`.
     pub(crate) fn join(self: &Arc<Leftovers>, now: Nanos) -> Witness {
-        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
         lists.there.push(None);
         Witness { all: self.clone(), source: lists.there.len() - 1, next: now.after(ROUND) }
     }
@@ -77,9 +86,9 @@ impl Witness {
     /// Says what is there; `None` where that is not known for sure.
     pub(crate) fn say(&mut self, there: Option<Vec<FileKey>>, held: &dyn Held, now: Nanos) {
         self.next = now.after(ROUND);
-        let mut lists = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lists = self.all.lists.lock().unwrap_or_else(PoisonError::into_inner);
         lists.there[self.source] = there;
-        if lists.there.iter().all(Option::is_some) {
+        if lists.there.len() >= self.all.sources && lists.there.iter().all(Option::is_some) {
             lists.close_round(held);
         }
     }
@@ -98,7 +107,7 @@ mod tests {
         let (held, keys) = (Fake::default(), [1, 2, 3, 4].map(|n| FileKey([n; 16])));
         keys.iter().for_each(|file| held.hold(SinkSet::first(1), &[Range { file: *file, start: 0, end: 9, marker: 0 }]));
         held.1.lock().unwrap().insert(keys[3]);
-        let all = Arc::new(Leftovers::default());
+        let all = Arc::new(Leftovers::of(2));
         let (mut a, mut b, mut now) = (all.join(Nanos(0)), all.join(Nanos(0)), Nanos(0));
         assert!(!a.is_due(now));
         for round in 1..=MAX_MISSED {

@@ -2,7 +2,7 @@
 //!
 //! A source gives out chunks of whole records of one origin, each with the ranges of bytes that it accounts for. What the
 //! sources of files share: [`tail`] follows the files, [`framing`] takes lines apart, [`join`] and [`multiline`] put
-//! records together, [`identity`] says who a file is, [`assemble`] makes the batch.
+//! records together, [`identity`] says who a file is, [`assemble`] makes the batch. [`journald`] reads files of another kind, by itself.
 
 mod assemble;
 mod claims;
@@ -12,6 +12,7 @@ pub mod framing;
 mod fuzz;
 mod identity;
 mod join;
+pub mod journald;
 pub mod kubernetes_logs;
 mod leftovers;
 pub mod multiline;
@@ -38,6 +39,7 @@ pub use claims::Claims;
 use file::FileConfig;
 use framing::Format;
 use identity::Registry;
+use journald::JournaldConfig;
 use kubernetes_logs::KubernetesLogsConfig;
 pub use leftovers::Leftovers;
 use multiline::MultilineConfig;
@@ -51,6 +53,8 @@ use stdin::StdinConfig;
 pub enum SourceConfig {
     /// Files by path.
     File(FileConfig),
+    /// The journal of systemd.
+    Journald(JournaldConfig),
     /// The logs of a Kubernetes node's containers.
     KubernetesLogs(KubernetesLogsConfig),
     /// The standard input.
@@ -62,12 +66,13 @@ impl SourceConfig {
     pub fn check(&self) -> Vec<Problem> {
         match self {
             SourceConfig::File(config) => config.check(),
+            SourceConfig::Journald(config) => config.check(),
             SourceConfig::KubernetesLogs(config) => config.check(),
             SourceConfig::Stdin(config) => config.check(),
         }
     }
 
-    /// Whether it reads files, which another could read too.
+    /// Whether it reads files, of which it keeps positions, and which another could read too.
     pub fn reads_files(&self) -> bool {
         !matches!(self, SourceConfig::Stdin(_))
     }
@@ -76,8 +81,19 @@ impl SourceConfig {
     fn reach(&self, base_dir: &Path) -> Option<Reach> {
         match self {
             SourceConfig::File(config) => config.reach(base_dir),
+            SourceConfig::Journald(config) => config.reach(base_dir),
             SourceConfig::KubernetesLogs(config) => config.reach(base_dir),
             SourceConfig::Stdin(_) => None,
+        }
+    }
+
+    /// The files and directories that it reads, with all below them; `None` where links may lead it anywhere.
+    pub fn reads(&self, base_dir: &Path) -> Option<Vec<PathBuf>> {
+        match self {
+            SourceConfig::File(config) => config.reads(base_dir),
+            SourceConfig::Journald(config) => Some(config.roots(base_dir)),
+            SourceConfig::KubernetesLogs(config) => Some(config.roots(base_dir)),
+            SourceConfig::Stdin(_) => Some(Vec::new()),
         }
     }
 
@@ -88,6 +104,7 @@ impl SourceConfig {
     pub fn build(&self, context: SourceContext) -> anyhow::Result<Box<dyn Source>> {
         match self {
             SourceConfig::File(config) => config.build(context),
+            SourceConfig::Journald(config) => config.build(context),
             SourceConfig::KubernetesLogs(config) => config.build(context),
             SourceConfig::Stdin(config) => config.build(context),
         }

@@ -200,6 +200,9 @@ mod tests {
             ),
             ("type = 'stdin'".into(), "type = 'stdin'".into(), Some("stdin")),
             ("type = 'stdin'".into(), pods(""), None),
+            ("type = 'journald'".into(), "type = 'journald'".into(), Some("/var/log/journal/.journal")),
+            ("type = 'journald'".into(), "type = 'journald'\njournal_directory = '/var/log/other'".into(), None),
+            ("type = 'journald'".into(), file("'/var/log/**'", ""), Some("/var/log/journal/.journal")),
         ];
         for (one, other, expected) in cases {
             let found = overlap(&[&one, &other]);

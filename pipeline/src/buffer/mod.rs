@@ -86,6 +86,7 @@ use crate::fs::Fs;
 use crate::position::{FileKey, Range, RangeSet};
 use crate::sink::Note;
 
+mod adopt;
 mod append;
 mod format;
 mod inspect;

@@ -21,10 +21,11 @@ pub(super) fn keep(fs: &dyn Fs, dir: &Path, number: u64, file: &dyn File, span: 
     let span = span.start..span.end.min(span.start + MAX_QUARANTINE_BYTES);
     let dir = dir.join("quarantine");
     let path = dir.join(format!("{number:016x}-{:010x}.bad", span.start));
+    let bytes = span.end.saturating_sub(span.start);
     match copy(fs, &dir, &path, file, span) {
-        Ok(()) => tracing::warn!(path = %path.display(), "damaged part of a buffer put aside"),
+        Ok(()) => tracing::warn!(path = %path.display(), bytes, "damaged part of a buffer put aside"),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {} // put aside at an earlier start
-        Err(error) => tracing::warn!(path = %path.display(), %error, "a damaged part of a buffer could not be put aside"),
+        Err(error) => tracing::warn!(path = %path.display(), bytes, %error, "a damaged part of a buffer could not be put aside"),
     }
 }
 

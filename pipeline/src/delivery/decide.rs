@@ -175,6 +175,8 @@ struct Piece {
     seq: u64,
     /// Its destination, as far as order matters.
     lane: u64,
+    /// What of its frame it is, for the order among the frame's pieces: its share of all numbers, which is cut as it is.
+    share: (u64, u64),
     records: u32,
     /// Tries in a row that got nothing of it stored.
     failures: u32,
@@ -241,7 +243,7 @@ impl Decide {
     /// The same for a frame whose destination is `lane` ([`Options::ordered`]).
     pub fn taken_for(&mut self, seq: u64, lane: u64, records: u32, now: Nanos) -> PieceId {
         self.frames.insert(seq, Taken::default());
-        let piece = self.add(seq, lane, records, 0, now);
+        let piece = self.add((seq, lane, (0, u64::MAX)), records, 0, now);
         if records == 0 {
             self.settle(piece, Account::default());
         }
@@ -250,9 +252,16 @@ impl Decide {
 
     /// An earlier life of the agent had cut `from` into parts of so many records: gives the pieces that stand for them.
     pub fn was_cut(&mut self, from: PieceId, parts: &[u32], now: Nanos) -> Vec<PieceId> {
-        let Some(&Piece { seq, lane, .. }) = self.pieces.get(&from) else { return Vec::new() };
+        let Some(&Piece { seq, lane, share: (start, end), .. }) = self.pieces.get(&from) else { return Vec::new() };
+        let step = (end - start) / (parts.len() as u64).max(1);
         // Tried before, so that the store may have them.
-        let parts = parts.iter().map(|records| self.add(seq, lane, *records, 1, now)).collect();
+        let each = (0u64..).zip(parts);
+        let parts = each
+            .map(|(index, records)| {
+                let start = start + index * step;
+                self.add((seq, lane, (start, start + step)), *records, 1, now)
+            })
+            .collect();
         self.settle(from, Account::default());
         parts
     }
@@ -294,7 +303,9 @@ impl Decide {
 
     /// Whether nothing of the piece's destination has to be settled before it.
     fn is_first(&self, id: PieceId, piece: &Piece) -> bool {
-        let before = |(other, at): (&PieceId, &Piece)| at.lane == piece.lane && (at.seq, *other) < (piece.seq, id);
+        // Parts have their parent's place, whenever they were cut: the halves of a first half go before the second.
+        let place = |id: PieceId, piece: &Piece| (piece.seq, piece.share.0, id);
+        let before = |(other, at): (&PieceId, &Piece)| at.lane == piece.lane && place(*other, at) < place(id, piece);
         !self.options.ordered || !self.pieces.iter().any(before)
     }
 
@@ -394,10 +405,11 @@ impl Decide {
     }
 
     fn halve(&mut self, piece: PieceId, records: u32, now: Nanos) {
-        let Some(&Piece { seq, lane, .. }) = self.pieces.get(&piece) else { return };
-        let middle = records / 2;
-        let parts = [(0, 0..middle), (1, middle..records)].map(|(path, half)| {
-            let into = self.add(seq, lane, half.len() as u32, 0, now);
+        let Some(&Piece { seq, lane, share: (start, end), .. }) = self.pieces.get(&piece) else { return };
+        let (middle, between) = (records / 2, start + (end - start) / 2);
+        let halves = [(0, 0..middle, (start, between)), (1, middle..records, (between, end))];
+        let parts = halves.map(|(path, half, share)| {
+            let into = self.add((seq, lane, share), half.len() as u32, 0, now);
             NewPart { into, path, records: half.collect() }
         });
         self.queued.push_back(Action::Cut { from: piece, parts: parts.into() });
@@ -438,10 +450,11 @@ impl Decide {
         }
     }
 
-    fn add(&mut self, seq: u64, lane: u64, records: u32, failures: u32, at: Nanos) -> PieceId {
+    /// A new piece of frame `seq`, whose destination is `lane`, with its share of the frame.
+    fn add(&mut self, (seq, lane, share): (u64, u64, (u64, u64)), records: u32, failures: u32, at: Nanos) -> PieceId {
         let id = self.next_piece;
         self.next_piece += 1;
-        self.pieces.insert(id, Piece { seq, lane, records, failures, state: State::Ready { at } });
+        self.pieces.insert(id, Piece { seq, lane, share, records, failures, state: State::Ready { at } });
         if let Some(frame) = self.frames.get_mut(&seq) {
             frame.pieces += 1;
         }
@@ -451,9 +464,9 @@ impl Decide {
     /// Settles a piece but for the records that are to be sent again. The cut says of all others that they are dealt with, so it
     /// comes after their dead letters.
     fn settle_but(&mut self, piece: PieceId, account: Account, Rest { records, at }: Rest) {
-        let of = self.pieces.get(&piece).map(|piece| (piece.seq, piece.lane));
-        if let Some((seq, lane)) = of.filter(|_| !records.is_empty()) {
-            let into = self.add(seq, lane, records.len() as u32, 1, at);
+        let of = self.pieces.get(&piece).map(|piece| (piece.seq, piece.lane, piece.share));
+        if let Some(place) = of.filter(|_| !records.is_empty()) {
+            let into = self.add(place, records.len() as u32, 1, at);
             let parts = vec![NewPart { into, path: path_of(&records), records }];
             self.queued.push_back(Action::Cut { from: piece, parts });
         }

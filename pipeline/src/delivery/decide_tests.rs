@@ -445,3 +445,42 @@ fn what_goes_to_one_destination_goes_in_order() {
     d.answered(second.unwrap(), Outcome::Answered { verdict: Verdict::Delivered { duplicates: 0 }, retry_after: None }, late);
     assert!(std::iter::from_fn(|| d.action(late)).any(|action| action == Action::Send { piece: b, again: false }));
 }
+
+/// Halves of a first half were sent after the second half once: Kafka's partition had the records out of order.
+#[test]
+fn parts_of_parts_go_in_the_order_of_their_records() {
+    let options = Options { concurrency: Concurrency::Fixed(4), ordered: true, ..Options::default() };
+    let mut d = Decide::new(options, None, Box::new(SplitMix(7)));
+    let answer = |verdict| Outcome::Answered { verdict, retry_after: None };
+    // Which records of the frame each piece has.
+    let mut records = std::collections::BTreeMap::from([(d.taken(1, 16, Nanos(0)), (0..16).collect::<Vec<u32>>())]);
+    let mut stored: Vec<u32> = Vec::new();
+    let late = Nanos(60_000_000_000);
+    let mut sends = 0;
+    while stored.len() < 16 {
+        match d.action(late).unwrap() {
+            Action::Cut { from, parts } => {
+                for part in parts {
+                    let of = part.records.iter().map(|index| records[&from][*index as usize]).collect();
+                    records.insert(part.into, of);
+                }
+            }
+            Action::Send { piece, .. } => {
+                sends += 1;
+                let ours = &records[&piece];
+                let verdict = match ours.len() {
+                    3.. => Verdict::Split,
+                    // One of two is taken later.
+                    2 if sends % 3 == 0 => Verdict::Retry { reason: String::new() },
+                    _ => {
+                        stored.extend(ours);
+                        Verdict::Delivered { duplicates: 0 }
+                    }
+                };
+                d.answered(piece, answer(verdict), Nanos(0));
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(stored, (0..16).collect::<Vec<u32>>());
+}

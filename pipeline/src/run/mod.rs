@@ -84,6 +84,12 @@ impl Worker {
 
     /// One round of the loop, for a simulation that is thread and clock in one; `ending` freezes what is open. Says whether
     /// something was read.
+    /// Readers of all sources: more than those where sinks were left behind.
+    #[cfg(test)]
+    pub(crate) fn reader_count(&self) -> usize {
+        self.feeds.iter().map(Feed::reader_count).sum()
+    }
+
     #[cfg(test)]
     pub(crate) fn round(&mut self, chunk: &mut Chunk, now: Nanos, ending: bool) -> bool {
         let worked = !ending && self.turn(chunk, now, &mut Report::default());

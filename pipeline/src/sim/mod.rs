@@ -9,9 +9,11 @@
 //! - the disk is full for a while, or a call fails;
 //! - stores answer 429, 503, 401, 413, take some records and not others, take all and close the connection, never answer, or
 //!   take a request long after it was given up, across a death of its sender too;
-//! - dead letters cannot be written for a while.
+//! - dead letters cannot be written for a while;
+//! - a sink whose buffer is full is left behind by the reader, and caught up with later; or its policy gives records up.
 //!
-//! At the end everything works again. Then each record is in each store or in the dead letters; Elasticsearch and ClickHouse
+//! At the end everything works again. Then each record is in each store, in the dead letters, or counted by an overflow
+//! policy, exactly; Elasticsearch and ClickHouse
 //! have none twice, but for what the [buffer](crate::buffer) says of a power loss (`sync_after`), and of a disk that
 //! refused; and a fresh record gets through at once.
 //!
@@ -26,16 +28,18 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::body::{BodyLimits, Compression};
+use crate::buffer::WhenFull;
 use crate::delivery::decide::Outcome;
 use crate::edge::{Chance, Nanos, SplitMix};
 use crate::fs::sim::{Fault, SimFs};
 use crate::sink::Verdict;
 use node::{Done, Node};
+use settings::{Settings, SinkSettings};
 use source::{Logs, Name, is_filtered};
 use store::{Kind, Store};
 
 mod node;
+mod settings;
 mod source;
 mod store;
 
@@ -49,28 +53,12 @@ const SYNC_AFTER: Duration = Duration::from_secs(1);
 /// How long a fresh record may take once all is well: the linger, a wait for the buffer, and room for a retry.
 const FRESH: Duration = Duration::from_secs(5);
 
-/// What is the same in all lives of a history.
-struct Settings {
-    kinds: Vec<Kind>,
-    max_body_bytes: usize,
-    compression: Compression,
-    limits: BodyLimits,
-    max_bytes: u64,
-    memory_bytes: u64,
-    segment_bytes: u64,
-    chunk_records: usize,
-    /// Whether frames are synced before they are sent.
-    strict: bool,
-    /// Whether the power fails.
-    power: bool,
-    /// Whether the disk refuses.
-    disk: bool,
-}
-
 /// What outlives the agent, of one sink.
 struct Outside {
-    kind: Kind,
+    sink: SinkSettings,
     store: Store,
+    /// Records that the overflow policy gave up in earlier lives.
+    dropped: u64,
     letters: BTreeSet<Name>,
     /// Each record with those that were appended together with it.
     groups: BTreeMap<Name, Arc<[Name]>>,
@@ -90,6 +78,9 @@ struct History {
     node: Node,
     lives: u64,
     now: Nanos,
+    /// Times that a sink was left behind, and deaths while one was.
+    forks: u64,
+    deaths_while_forked: u64,
     /// Whether stores and dead letters misbehave.
     storm: bool,
     trace: Trace,
@@ -100,9 +91,10 @@ impl History {
         let mut chance = SplitMix(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let settings = Settings::of(&mut chance);
         let (fs, logs, now) = (SimFs::new(), Logs::new(3), Nanos(3_600_000_000_000));
-        let outside = settings.kinds.iter().map(|kind| Outside::new(*kind, settings.max_body_bytes)).collect();
+        let outside = settings.sinks.iter().map(|sink| Outside::new(*sink, settings.max_body_bytes)).collect();
         let node = Node::start(&fs, &settings, &logs, 0, now);
-        History { seed, chance, settings, fs, logs, outside, node, lives: 0, now, storm: true, trace: Trace(traced.then(Vec::new)) }
+        let trace = Trace(traced.then(Vec::new));
+        History { seed, chance, settings, fs, logs, outside, node, lives: 0, now, forks: 0, deaths_while_forked: 0, storm: true, trace }
     }
 
     fn roll(&mut self, bound: u64) -> u64 {
@@ -114,10 +106,12 @@ impl History {
             self.step();
             if self.fs.is_dead() {
                 self.die();
+            } else {
+                self.check_balance();
             }
         }
         self.calm();
-        if self.settings.disk {
+        if self.settings.disk && self.settings.dies {
             // What a disk that refused made unreadable is read again by the next life.
             self.kill(false);
             self.calm();
@@ -131,7 +125,10 @@ impl History {
         Summary {
             records: self.logs.names().len() as u64,
             lives: self.lives,
-            repeats: self.outside.iter().map(|o| (o.kind, o.store.copies.values().map(|n| u64::from(*n) - 1).sum())).collect(),
+            forks: self.forks,
+            deaths_while_forked: self.deaths_while_forked,
+            dropped: self.outside.iter().zip(&self.node.sinks).map(|(outside, life)| outside.dropped + life.dropped()).sum(),
+            repeats: self.outside.iter().map(|o| (o.sink.kind, o.store.copies.values().map(|n| u64::from(*n) - 1).sum())).collect(),
         }
     }
 
@@ -149,6 +146,7 @@ impl History {
             54..56 => self.take_late(sink),
             57 => self.storm = self.roll(3) > 0,
             58 | 59 if self.settings.disk => self.refuse(),
+            60..64 if !self.settings.dies => {}
             60 | 61 => {
                 let after = self.roll(12);
                 self.trace.note(|| format!("dies in call {after} from here"));
@@ -171,7 +169,9 @@ impl History {
     }
 
     fn round(&mut self) -> bool {
+        let readers = self.node.reader_count();
         let read = self.node.round(self.now, false);
+        self.forks += u64::from(self.node.reader_count() > readers);
         self.note_appended();
         read
     }
@@ -308,6 +308,10 @@ impl History {
     fn kill(&mut self, power: bool) {
         self.fs.fault(None);
         self.note_appended();
+        self.deaths_while_forked += u64::from(self.node.reader_count() > 1);
+        for (outside, life) in self.outside.iter_mut().zip(&self.node.sinks) {
+            outside.dropped += life.dropped();
+        }
         self.trace.note(|| format!("{} at {}", if power { "the power fails" } else { "killed" }, self.now.0 / 1_000_000));
         for sink in 0..self.outside.len() {
             for (_, frame) in std::mem::take(&mut self.node.sinks[sink].flying) {
@@ -380,7 +384,7 @@ impl History {
                 }
             }
             let idle = !read && self.node.sinks.iter().all(node::Life::is_idle);
-            if idle && self.missing().is_empty() {
+            if idle && self.unexplained().is_empty() {
                 (0..self.outside.len()).for_each(|sink| {
                     while !self.outside[sink].store.late.is_empty() {
                         self.take_late(sink)
@@ -389,7 +393,7 @@ impl History {
                 return;
             }
             // A frame that a failing disk did not give back is read again from its source by the next life.
-            if idle && self.settings.disk && self.node.sinks.iter().any(|life| life.queue.stats().lost.get() > 0) {
+            if idle && self.settings.disk && self.node.sinks.iter().any(|life| life.queue.stats().lost.get() > life.dropped()) {
                 self.kill(false);
             }
             if !read {
@@ -397,29 +401,40 @@ impl History {
                 self.advance(wait.clamp(Duration::from_millis(100), Duration::from_secs(600)));
             }
         }
-        let missing = self.missing();
+        let missing = self.unexplained();
         self.assert(false, &format!("everything arrives; these do not, by sink: {missing:?}"));
     }
 
-    /// The records that are neither in a store nor in its dead letters, by sink.
-    fn missing(&self) -> Vec<(usize, Name)> {
-        let names = self.logs.names();
-        let sinks = self.outside.iter().enumerate();
-        let missing = |(sink, outside): (usize, &Outside)| {
-            let gone = |name: &&Name| !is_filtered(**name) && !outside.store.copies.contains_key(*name) && !outside.letters.contains(*name);
-            names.iter().filter(gone).map(|name| (sink, *name)).collect::<Vec<_>>()
-        };
-        sinks.flat_map(missing).collect()
+    /// The records of a sink that are neither in its store nor in its dead letters.
+    fn missing(&self, sink: usize) -> Vec<Name> {
+        let outside = &self.outside[sink];
+        let gone = |name: &Name| !is_filtered(*name) && !outside.store.copies.contains_key(name) && !outside.letters.contains(name);
+        self.logs.names().into_iter().filter(gone).collect()
+    }
+
+    /// Those that are missing, by sink, where an overflow policy does not say that it gave up as many.
+    fn unexplained(&self) -> Vec<(usize, Vec<Name>)> {
+        let explained = |sink: usize| self.outside[sink].dropped + self.node.sinks[sink].dropped();
+        let each = (0..self.outside.len()).map(|sink| (sink, self.missing(sink)));
+        each.filter(|(sink, missing)| missing.len() as u64 > explained(*sink)).collect()
     }
 
     fn check(&self) {
-        let missing = self.missing();
+        let missing = self.unexplained();
         self.assert(missing.is_empty(), &format!("nothing is lost: {missing:?}"));
         for (sink, outside) in self.outside.iter().enumerate() {
-            let strict = matches!(outside.kind, Kind::Elasticsearch | Kind::ClickHouse) && !self.settings.disk;
+            let SinkSettings { kind, on_disk, when_full } = outside.sink;
+            let dropped = outside.dropped + self.node.sinks[sink].dropped();
+            self.assert(dropped == 0 || when_full != WhenFull::Block, "a buffer that blocks gives up nothing");
+            // What was sent, its answer lost with the process, and then given up may be at the store.
+            let exact = self.lives > 0 || dropped == self.missing(sink).len() as u64;
+            self.assert(exact, &format!("sink {sink}: {dropped} were given up, and {:?} are not there", self.missing(sink)));
+            // A buffer in memory is read anew after a death, and frozen in other frames.
+            let tells = kind == Kind::Elasticsearch || kind == Kind::ClickHouse && (on_disk || self.lives == 0);
+            let strict = tells && !self.settings.disk;
             let twice: Vec<_> =
                 outside.store.copies.iter().filter(|(name, copies)| **copies > 1 && !outside.excused.contains(name)).collect();
-            self.assert(!strict || twice.is_empty(), &format!("sink {sink}, {:?}: none is there twice: {twice:?}", outside.kind));
+            self.assert(!strict || twice.is_empty(), &format!("sink {sink}, {kind:?}: none is there twice: {twice:?}"));
             let foreign = outside.store.copies.keys().any(|name| is_filtered(*name));
             self.assert(!foreign, "what is filtered stays out");
         }
@@ -431,6 +446,14 @@ impl History {
         });
         let most = self.settings.max_bytes + self.settings.segment_bytes;
         self.assert(bytes.values().all(|sum| *sum <= most), "a buffer keeps to its bound and one segment");
+    }
+
+    fn check_balance(&self) {
+        for (sink, life) in self.node.sinks.iter().enumerate() {
+            if let Err(how) = life.is_balanced() {
+                self.assert(false, &format!("sink {sink} accounts for each record: {how}"));
+            }
+        }
     }
 
     fn assert(&self, holds: bool, what: &str) {
@@ -450,37 +473,12 @@ impl Trace {
     }
 }
 
-impl Settings {
-    fn of(chance: &mut SplitMix) -> Settings {
-        let mut roll = |bound| roll(chance, bound);
-        let kinds = [Kind::Elasticsearch, Kind::ClickHouse, Kind::ClickHouse, Kind::Loki, Kind::Otlp];
-        let profile = roll(4);
-        Settings {
-            kinds: (0..=roll(3).min(2)).map(|_| kinds[roll(5) as usize]).collect(),
-            max_body_bytes: [usize::MAX, usize::MAX, 400, 75][roll(4) as usize],
-            compression: if roll(8) == 0 { Compression::Gzip } else { Compression::None },
-            limits: BodyLimits {
-                max_bytes: 200 + roll(1500) as usize,
-                max_records: 1 + roll(20) as u32,
-                linger: Duration::from_millis([10, 200, 1000][roll(3) as usize]),
-                max_open: 1 + roll(3) as usize,
-            },
-            max_bytes: [6_000, 12_000, 1 << 20][roll(3) as usize],
-            memory_bytes: [0, 1500, 1 << 20][roll(3) as usize],
-            segment_bytes: 4000,
-            chunk_records: 1 + roll(8) as usize,
-            strict: roll(3) == 0,
-            power: profile >= 2,
-            disk: profile == 3,
-        }
-    }
-}
-
 impl Outside {
-    fn new(kind: Kind, max_body_bytes: usize) -> Outside {
+    fn new(sink: SinkSettings, max_body_bytes: usize) -> Outside {
         Outside {
-            kind,
-            store: Store::new(kind, max_body_bytes),
+            sink,
+            store: Store::new(sink.kind, max_body_bytes),
+            dropped: 0,
             letters: BTreeSet::new(),
             groups: BTreeMap::new(),
             touched: BTreeMap::new(),
@@ -497,6 +495,10 @@ impl Outside {
 struct Summary {
     records: u64,
     lives: u64,
+    forks: u64,
+    deaths_while_forked: u64,
+    /// Records that overflow policies gave up.
+    dropped: u64,
     /// Copies too many, by kind of store.
     repeats: Vec<(Kind, u64)>,
 }
@@ -522,9 +524,15 @@ fn no_history_loses_a_record_or_repeats_one_where_the_store_can_tell() {
     let records: u64 = summaries.iter().map(|summary| summary.records).sum();
     let lives: u64 = summaries.iter().map(|summary| summary.lives).sum();
     let repeats = |kind| summaries.iter().flat_map(|summary| &summary.repeats).filter(|(of, _)| *of == kind).map(|(_, n)| n).sum::<u64>();
+    let sum = |of: fn(&Summary) -> u64| summaries.iter().map(of).sum::<u64>();
+    let (forks, forked, dropped) = (sum(|s| s.forks), sum(|s| s.deaths_while_forked), sum(|s| s.dropped));
     let (otlp, clickhouse) = (repeats(Kind::Otlp), repeats(Kind::ClickHouse));
-    let told = format!("{records} records, {lives} lives, repeats: {otlp} at OTLP, {clickhouse} at ClickHouse (power or disk)");
-    assert!(records > 30 * seeds && lives > 2 * seeds && otlp > seeds / 10, "{told}");
+    let told = format!(
+        "{records} records, {lives} lives, {forks} sinks left behind, {forked} deaths meanwhile, {dropped} records given up by policy, \
+         repeats: {otlp} at OTLP, {clickhouse} at ClickHouse (power, disk, or in memory)"
+    );
+    assert!(records > 30 * seeds && lives > 2 * seeds && otlp > seeds / 10 && dropped > seeds, "{told}");
+    assert!(forks > seeds / 30 && forked > seeds / 60, "{told}");
     #[allow(clippy::print_stderr)]
     let () = eprintln!("{seeds} histories: {told}");
 }

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::SYNC_AFTER;
+use super::settings::{Settings, SinkSettings};
 use super::source::{Logs, Name, Tail, is_filtered, name_of};
 use super::store::{lines, names};
-use super::{SYNC_AFTER, Settings};
 use crate::batch::Batch;
 use crate::body::Bodies;
-use crate::buffer::{Appended, BufferOptions, SinkBuffer, WhenFull};
+use crate::buffer::{Appended, BufferOptions, SinkBuffer};
 use crate::delivery::decide::{Action, Decide, NewPart, Options, Outcome, PieceId};
 use crate::edge::{Clock, Nanos, SplitMix};
 use crate::frame::{BatchId, Cut, Frame, FrameScope, Part};
@@ -37,6 +38,7 @@ pub struct Node {
 pub struct Life {
     pub queue: Arc<Queue>,
     appended: Arc<Mutex<Vec<Vec<Name>>>>,
+    account: Arc<Mutex<Account>>,
     decide: Decide,
     /// With the number of each in its frame, and the identity of that.
     pieces: BTreeMap<PieceId, (u32, BatchId, Arc<Frame>)>,
@@ -46,6 +48,18 @@ pub struct Life {
     taken: BTreeMap<u64, Vec<Name>>,
     /// What is being sent.
     pub flying: Vec<(PieceId, Arc<Frame>)>,
+}
+
+/// Where the records of a buffer came from and went, counted beside it.
+#[derive(Default, Debug)]
+struct Account {
+    /// Those that waited at the start, and those that were lost by then.
+    found: u64,
+    lost_before: u64,
+    kept: u64,
+    /// New ones that were not taken in.
+    turned_away: u64,
+    acknowledged: u64,
 }
 
 /// What the delivery did that the world sees.
@@ -60,10 +74,10 @@ impl Node {
     /// Starts on what is in `fs`.
     pub fn start(fs: &SimFs, settings: &Settings, logs: &Logs, run: u64, now: Nanos) -> Node {
         let clock = Arc::new(SimClock(AtomicU64::new(now.0)));
-        let sinks: Vec<Life> = (0..settings.kinds.len()).map(|index| Life::start(fs, settings, index, run, now)).collect();
+        let sinks: Vec<Life> = (0..settings.sinks.len()).map(|index| Life::start(fs, settings, index, run, now)).collect();
         let outlet = |(index, life): (usize, &Life)| {
             let scope = FrameScope::new(EPOCH, format!("sink-{index}").into(), [run as u8; 16]);
-            let intake = Arc::new(Journal { queue: life.queue.clone(), appended: life.appended.clone() });
+            let intake = Arc::new(Journal { queue: life.queue.clone(), appended: life.appended.clone(), account: life.account.clone() });
             Outlet::new(Box::new(Plain), Bodies::new(settings.compression, settings.limits), scope, intake)
         };
         let outlets = sinks.iter().enumerate().map(outlet).collect();
@@ -81,6 +95,11 @@ impl Node {
     pub fn round(&mut self, now: Nanos, ending: bool) -> bool {
         self.clock.0.store(now.0, Ordering::Relaxed);
         self.worker.round(&mut self.chunk, now, ending)
+    }
+
+    /// How many readers there are.
+    pub fn reader_count(&self) -> usize {
+        self.worker.reader_count()
     }
 
     /// Does what is due in the buffers; says when to call again.
@@ -105,11 +124,12 @@ impl Node {
 
 impl Life {
     fn start(fs: &SimFs, settings: &Settings, index: usize, run: u64, now: Nanos) -> Life {
+        let SinkSettings { on_disk, when_full, .. } = settings.sinks[index];
         let options = BufferOptions {
-            disk: true,
+            disk: on_disk,
             dir: PathBuf::from(format!("/data/sink-{index}")),
             max_bytes: settings.max_bytes,
-            when_full: WhenFull::Block,
+            when_full,
             sync_after: SYNC_AFTER,
             strict: settings.strict,
             min_free_bytes: Some(0),
@@ -118,9 +138,11 @@ impl Life {
         let (mut buffer, _) = SinkBuffer::open(Arc::new(fs.clone()), options, EPOCH, now);
         buffer.set_segment_bytes(settings.segment_bytes);
         let options = Options { timeout: Some(Duration::from_secs(60)), ..Options::default() };
+        let account = Account { found: buffer.waiting().1, lost_before: buffer.lost_records(), ..Account::default() };
         Life {
             queue: Arc::new(Queue::new(buffer, Arc::new(|| ()), Arc::default(), now)),
             appended: Arc::default(),
+            account: Arc::new(Mutex::new(account)),
             decide: Decide::new(options, None, Box::new(SplitMix(run ^ index as u64))),
             pieces: BTreeMap::new(),
             parts: BTreeMap::new(),
@@ -189,7 +211,9 @@ impl Life {
             Action::Acknowledge { seq, .. } => {
                 self.parts.remove(&seq);
                 self.queue.acknowledge(seq, None, now);
-                self.taken.remove(&seq).map(Done::Acknowledged)
+                let names = self.taken.remove(&seq);
+                lock(&self.account).acknowledged += names.iter().flatten().count() as u64;
+                names.map(Done::Acknowledged)
             }
             Action::Report(_) => None,
         };
@@ -213,13 +237,30 @@ impl Life {
 
     /// The records that were appended since the last call, by group.
     pub fn appended(&self) -> Vec<Vec<Name>> {
-        std::mem::take(&mut *self.appended.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.appended))
+    }
+
+    /// How many records the overflow policy gave up in this life.
+    pub fn dropped(&self) -> u64 {
+        self.queue.stats().dropped.get()
+    }
+
+    /// Whether the buffer counts each record that went in as waiting, done with, or given up; if not, how it counts.
+    pub fn is_balanced(&self) -> Result<(), String> {
+        let (account, stats) = (lock(&self.account), self.queue.stats());
+        let (waiting, lost) = (stats.buffered_records.get(), stats.lost.get() - account.lost_before);
+        let (came, went) = (account.found + account.kept + account.turned_away, account.acknowledged + lost + waiting);
+        if came == went { Ok(()) } else { Err(format!("{account:?}, {lost} lost, {waiting} waiting: {came} came and {went} are told of")) }
     }
 
     /// Whether nothing waits and nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.decide.is_idle()
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const EPOCH: [u8; 16] = [0xe9; 16];
@@ -240,6 +281,7 @@ impl Clock for SimClock {
 struct Journal {
     queue: Arc<Queue>,
     appended: Arc<Mutex<Vec<Vec<Name>>>>,
+    account: Arc<Mutex<Account>>,
 }
 
 impl Intake for Journal {
@@ -249,8 +291,15 @@ impl Intake for Journal {
 
     fn append(&self, group: Vec<Frame>, now: Nanos) -> Appended {
         // Also where it is refused: the process may be dying in it, with all of it written.
-        self.appended.lock().unwrap_or_else(PoisonError::into_inner).push(group.iter().flat_map(names).collect());
-        self.queue.append(group, now)
+        lock(&self.appended).push(group.iter().flat_map(names).collect());
+        let records: u64 = group.iter().map(|frame| u64::from(frame.header().records)).sum();
+        let appended = self.queue.append(group, now);
+        match appended {
+            Appended::Kept => lock(&self.account).kept += records,
+            Appended::Dropped { .. } => lock(&self.account).turned_away += records,
+            Appended::Full(_) => {}
+        }
+        appended
     }
 
     fn promise(&self, ranges: Vec<Range>) {

@@ -1,14 +1,11 @@
 //! The documents of a store: in memory, or, of long runs, in a file with their hashes in memory.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, BufReader, BufWriter, Read, Seek, Write};
+use std::io::{self, Read};
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::read::GzDecoder;
-use flate2::write::GzEncoder;
+
+use super::kept::{Spool, sum};
 
 /// What is there under an index and an id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,13 +19,11 @@ pub(super) enum Known {
 /// The documents, by index and id.
 pub(super) enum Documents {
     Kept(BTreeMap<(String, String), Bytes>),
-    Spooled(Box<Spool>),
-}
-
-/// Documents in a file, as gzip; of each a hash of its key and one of its text are known.
-pub(super) struct Spool {
-    sums: HashMap<u128, u64>,
-    out: GzEncoder<BufWriter<File>>,
+    /// In a file; of each a hash of its key and one of its text are known.
+    Spooled {
+        sums: HashMap<u128, u64>,
+        spool: Box<Spool>,
+    },
 }
 
 impl Default for Documents {
@@ -40,14 +35,13 @@ impl Default for Documents {
 impl Documents {
     /// None yet, to be kept in a file that nobody else sees.
     pub(super) fn spooled() -> io::Result<Documents> {
-        let out = GzEncoder::new(BufWriter::new(tempfile::tempfile()?), Compression::fast());
-        Ok(Documents::Spooled(Box::new(Spool { sums: HashMap::new(), out })))
+        Ok(Documents::Spooled { sums: HashMap::new(), spool: Box::new(Spool::new()?) })
     }
 
     pub(super) fn len(&self) -> usize {
         match self {
             Documents::Kept(documents) => documents.len(),
-            Documents::Spooled(spool) => spool.sums.len(),
+            Documents::Spooled { sums, .. } => sums.len(),
         }
     }
 
@@ -55,7 +49,7 @@ impl Documents {
     pub(super) fn look(&self, key: &(String, String), text: &[u8]) -> Option<Known> {
         let same = match self {
             Documents::Kept(documents) => documents.get(key)? == text,
-            Documents::Spooled(spool) => *spool.sums.get(&key_sum(key))? == sum(0, text),
+            Documents::Spooled { sums, .. } => *sums.get(&key_sum(key))? == sum(&[text]),
         };
         Some(if same { Known::Same } else { Known::Other })
     }
@@ -64,11 +58,9 @@ impl Documents {
     pub(super) fn insert(&mut self, key: (String, String), text: &[u8]) -> io::Result<()> {
         match self {
             Documents::Kept(documents) => drop(documents.insert(key, Bytes::copy_from_slice(text))),
-            Documents::Spooled(spool) => {
-                let Spool { sums, out } = &mut **spool;
-                sums.insert(key_sum(&key), sum(0, text));
-                out.write_all(text)?;
-                out.write_all(b"\n")?;
+            Documents::Spooled { sums, spool } => {
+                sums.insert(key_sum(&key), sum(&[text]));
+                spool.push(text)?;
             }
         }
         Ok(())
@@ -77,7 +69,7 @@ impl Documents {
     pub(super) fn kept(&self) -> Option<&BTreeMap<(String, String), Bytes>> {
         match self {
             Documents::Kept(documents) => Some(documents),
-            Documents::Spooled(_) => None,
+            Documents::Spooled { .. } => None,
         }
     }
 
@@ -85,14 +77,7 @@ impl Documents {
     pub(super) fn each(&mut self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         match self {
             Documents::Kept(documents) => documents.values().for_each(|text| each(text)),
-            Documents::Spooled(spool) => {
-                let out = &mut spool.out;
-                out.try_finish()?;
-                out.get_mut().flush()?;
-                let mut file = out.get_ref().get_ref().try_clone()?;
-                file.rewind()?;
-                for_each_line(GzDecoder::new(BufReader::new(file)), each)?;
-            }
+            Documents::Spooled { spool, .. } => spool.each(each)?,
         }
         Ok(())
     }
@@ -122,14 +107,8 @@ pub fn for_each_line(mut from: impl Read, mut each: impl FnMut(&[u8])) -> io::Re
 }
 
 fn key_sum(key: &(String, String)) -> u128 {
-    let bytes = [key.0.as_bytes(), b"\0", key.1.as_bytes()].concat();
-    u128::from(sum(1, &bytes)) << 64 | u128::from(sum(2, &bytes))
-}
-
-fn sum(salt: u8, bytes: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (salt, bytes).hash(&mut hasher);
-    hasher.finish()
+    let (index, id) = (key.0.as_bytes(), key.1.as_bytes());
+    u128::from(sum(&[index, id])) << 64 | u128::from(sum(&[id, index, b"2"]))
 }
 
 #[cfg(test)]

@@ -43,6 +43,9 @@ pub struct Faults {
     pub refuse: Option<Vec<u8>>,
     /// Larger bodies (uncompressed) are refused with 413; 0 is no limit.
     pub max_body_bytes: usize,
+    /// The same of bodies as they come. A store that knows a request by its token is given this and not
+    /// [`Fault::TooLarge`]: what it takes once is not too large for it the next time.
+    pub max_wire_bytes: usize,
     /// The seed of the chance.
     pub seed: u64,
 }

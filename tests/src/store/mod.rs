@@ -7,31 +7,34 @@
 //! Formats: the bulk API of Elasticsearch 8 and 9, and its `filter_path`, as their reference describes them.
 
 mod bulk;
+pub mod clickhouse;
 mod documents;
+mod door;
 mod faults;
+mod kept;
+pub mod loki;
+pub mod otlp;
+mod proto;
+mod running;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::sync::oneshot;
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Response, StatusCode};
 
 use documents::Documents;
 pub use documents::for_each_line;
-pub(crate) use faults::Mood;
+pub use door::Behind;
+pub(crate) use door::Door;
+pub use door::Seen;
+use faults::Mood;
 pub use faults::{Fault, Faults};
-
-/// The largest request that is read at all, as it comes over the wire: above what any sink may send.
-const MAX_WIRE_BYTES: usize = 256 << 20;
+pub use kept::Tally;
+pub use running::{Holds, Running};
 
 /// What the store does with the documents that it takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,10 +49,8 @@ pub enum Keep {
 
 /// The running store. Stops when dropped.
 pub struct Store {
-    address: SocketAddr,
+    door: Door,
     shared: Arc<Shared>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 /// What the store counted.
@@ -75,7 +76,6 @@ pub struct Counts {
 
 struct Shared {
     keep: Keep,
-    down: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -83,6 +83,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     counts: Counts,
+    /// For what is done to single documents; the door has the rest.
     mood: Mood,
     /// By index and id; documents without an id get one.
     documents: Documents,
@@ -91,39 +92,25 @@ struct State {
 impl Store {
     /// Starts a store on a free port.
     pub fn start(keep: Keep) -> io::Result<Store> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
         let documents = if keep == Keep::Spool { Documents::spooled()? } else { Documents::default() };
-        let state = Mutex::new(State { documents, ..State::default() });
-        let shared = Arc::new(Shared { keep, down: AtomicBool::new(false), state });
-        let (stop, stopped) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let served = shared.clone();
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = accept(listener, served) => {}
-                    _ = stopped => {}
-                }
-            });
-        })?;
-        Ok(Store { address, shared, stop: Some(stop), thread: Some(thread) })
+        let shared = Arc::new(Shared { keep, state: Mutex::new(State { documents, ..State::default() }) });
+        Ok(Store { door: Door::open(shared.clone())?, shared })
     }
 
     /// Where it listens: `http://127.0.0.1:<port>`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.door.url()
     }
 
     /// Takes the store down, or brings it back: while it is down every connection is closed at once.
     pub fn set_down(&self, down: bool) {
-        self.shared.down.store(down, Ordering::Relaxed);
+        self.door.set_down(down);
     }
 
     /// Makes it misbehave from now on.
     pub fn set_faults(&self, faults: Faults) {
-        self.shared.state().mood = Mood::new(faults);
+        self.shared.state().mood = Mood::new(faults.clone());
+        self.door.set_faults(faults);
     }
 
     /// What it counted so far.
@@ -153,123 +140,53 @@ impl Store {
     }
 }
 
-impl Drop for Store {
-    fn drop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        door::lock(&self.state)
     }
 
-    fn is_down(&self) -> bool {
-        self.down.load(Ordering::Relaxed)
-    }
-}
-
-/// The connection is to be closed without an answer.
-#[derive(Debug)]
-struct Closed;
-
-impl std::fmt::Display for Closed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("closed on purpose")
-    }
-}
-
-impl std::error::Error for Closed {}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
-    loop {
-        let Ok((connection, _)) = listener.accept().await else { continue };
-        if shared.is_down() {
-            continue;
+    fn reply(&self, head: &Parts, body: &[u8]) -> Response<Vec<u8>> {
+        let path = head.uri.path().trim_matches('/');
+        match (&head.method, path) {
+            (&Method::POST | &Method::PUT, "_bulk") => self.reply_to_bulk(head, None, body),
+            (&Method::POST | &Method::PUT, path) if path.ends_with("/_bulk") => {
+                self.reply_to_bulk(head, Some(path.trim_end_matches("/_bulk")), body)
+            }
+            (&Method::GET | &Method::HEAD, "") => json(StatusCode::OK, br#"{"name":"test","version":{"number":"9.1.0"}}"#.to_vec()),
+            _ => json(StatusCode::NOT_FOUND, br#"{"error":"no such thing in the test store","status":404}"#.to_vec()),
         }
-        let shared = shared.clone();
-        tokio::spawn(async move {
-            let service = service_fn(|request| answer(request, &shared));
-            // An error is a client that went away or a fault that was asked for: neither is the store's to report.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), service).await;
-        });
     }
-}
 
-async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<Full<Bytes>>, Closed> {
-    if shared.is_down() {
-        return Err(Closed);
-    }
-    let path = request.uri().path().to_owned();
-    match (request.method(), path.trim_matches('/')) {
-        (&Method::POST | &Method::PUT, "_bulk") => answer_bulk(request, None, shared).await,
-        (&Method::POST | &Method::PUT, path) if path.ends_with("/_bulk") => {
-            let index = path.trim_end_matches("/_bulk").to_owned();
-            answer_bulk(request, Some(index), shared).await
+    fn reply_to_bulk(&self, head: &Parts, index: Option<&str>, body: &[u8]) -> Response<Vec<u8>> {
+        let filter = bulk::Filter::from_query(head.uri.query().unwrap_or_default());
+        let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
+        if !content_type.starts_with("application/x-ndjson") && !content_type.starts_with("application/json") {
+            let text = format!(r#"{{"error":"Content-Type [{content_type}] is not supported","status":406}}"#);
+            return json(StatusCode::NOT_ACCEPTABLE, text.into());
         }
-        (&Method::GET | &Method::HEAD, "") => Ok(json(StatusCode::OK, br#"{"name":"test","version":{"number":"9.1.0"}}"#.to_vec())),
-        _ => Ok(json(StatusCode::NOT_FOUND, br#"{"error":"no such thing in the test store","status":404}"#.to_vec())),
-    }
-}
-
-async fn answer_bulk(request: Request<Incoming>, index: Option<String>, shared: &Shared) -> Result<Response<Full<Bytes>>, Closed> {
-    let filter = bulk::Filter::from_query(request.uri().query().unwrap_or_default());
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let (content_type, encoding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
-    let fault = shared.state().mood.next_fault();
-    if fault == Some(Fault::HalfRead) {
-        let _ = request.into_body().frame().await;
-        return Err(Closed);
-    }
-    let Ok(body) = Limited::new(request.into_body(), MAX_WIRE_BYTES).collect().await else { return Err(Closed) };
-    let body = body.to_bytes();
-
-    match fault {
-        Some(Fault::CloseBefore) => return Err(Closed),
-        Some(Fault::TooMany { retry_after_s }) => return Ok(refuse_for_now(StatusCode::TOO_MANY_REQUESTS, retry_after_s)),
-        Some(Fault::Unavailable) => return Ok(refuse_for_now(StatusCode::SERVICE_UNAVAILABLE, None)),
-        Some(Fault::Stall(time)) => tokio::time::sleep(time).await,
-        Some(Fault::TooLarge) if body.len() > 4096 => return Ok(refuse_for_now(StatusCode::PAYLOAD_TOO_LARGE, None)),
-        Some(Fault::CloseAfter | Fault::TruncatedAnswer | Fault::HalfRead | Fault::TooLarge) | None => {}
-    }
-    if !content_type.starts_with("application/x-ndjson") && !content_type.starts_with("application/json") {
-        return Ok(json(
-            StatusCode::NOT_ACCEPTABLE,
-            format!(r#"{{"error":"Content-Type [{content_type}] is not supported","status":406}}"#).into(),
-        ));
-    }
-    let taken = bulk::take(&body, &encoding, index.as_deref(), shared.keep, &mut shared.state());
-    match (taken, fault) {
-        (_, Some(Fault::CloseAfter)) => Err(Closed),
-        (Ok(taken), Some(Fault::TruncatedAnswer)) => {
-            let mut text = taken.render(&filter);
-            text.truncate(text.len() / 2);
-            Ok(json(StatusCode::OK, text))
+        match bulk::take(body, encoding, index, self.keep, &mut self.state()) {
+            Ok(taken) => json(StatusCode::OK, taken.render(&filter)),
+            Err(refused) => json(refused.status, refused.body()),
         }
-        (Ok(taken), _) => Ok(json(StatusCode::OK, taken.render(&filter))),
-        (Err(refused), _) => Ok(json(refused.status, refused.body())),
     }
 }
 
-fn refuse_for_now(status: StatusCode, retry_after_s: Option<u32>) -> Response<Full<Bytes>> {
-    let mut response = json(status, format!(r#"{{"error":"by request of the test","status":{}}}"#, status.as_u16()).into());
-    if let Some(seconds) = retry_after_s {
-        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+impl Behind for Shared {
+    fn is_faulty(&self, head: &Parts) -> bool {
+        head.uri.path().ends_with("_bulk")
     }
-    response
+
+    fn answer(&self, head: &Parts, body: &[u8]) -> Option<Response<Vec<u8>>> {
+        Some(self.reply(head, body))
+    }
 }
 
-fn json(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn json(status: StatusCode, body: Vec<u8>) -> Response<Vec<u8>> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
-    response.headers_mut().insert("x-elastic-product", hyper::header::HeaderValue::from_static("Elasticsearch"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert("x-elastic-product", HeaderValue::from_static("Elasticsearch"));
     response
 }
 
@@ -282,7 +199,7 @@ pub fn dead_url() -> io::Result<String> {
 /// A bulk request by hand, for the store's own tests: status and body of the answer.
 pub fn post(store: &Store, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
     use std::io::{Read, Write};
-    let mut connection = std::net::TcpStream::connect(store.address)?;
+    let mut connection = std::net::TcpStream::connect(store.door.address())?;
     let mut request = format!("POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     headers.iter().for_each(|(name, value)| request.push_str(&format!("{name}: {value}\r\n")));
     connection.write_all(request.as_bytes())?;

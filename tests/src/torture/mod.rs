@@ -13,11 +13,11 @@
 //! nothing may be lost by that either. [`Profile::SmallDisk`] puts the state on a file system of a few MiB that fills.
 
 mod damage;
+mod disk;
+mod life;
 pub mod target;
 
 use std::fmt;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,24 +28,26 @@ use crate::agent::{self, Agent, DEADLINE};
 use crate::chance::Chance;
 use crate::generate::{Fleet, Log};
 use crate::ledger::Ledger;
-use crate::measure::peak_rss;
 use crate::site::Site;
-use target::{Elasticsearch, Files, Outages, Target};
+use disk::Mounted;
+pub use disk::NOT_MOUNTABLE;
+use life::live_once;
+use target::{Kind, Outages, Target};
 
 /// How many streams log.
 const PODS: usize = 16;
 /// How far the logs may be ahead of the slowest target, in records: something to ship at any time.
 const AHEAD: u64 = 60_000;
-/// The mean time between a start and its kill.
-const MEAN_LIFE: Duration = Duration::from_millis(1_500);
-/// The shortest: the agent has hardly opened its buffers by then.
-const MIN_LIFE: Duration = Duration::from_millis(20);
-/// How long the agent may take to bring out everything once nothing goes wrong any more.
+/// How long the agent may go without bringing out anything once nothing goes wrong any more.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 /// How long a fresh record may take at the end.
 const FRESH_LIMIT: Duration = Duration::from_secs(5);
-/// The size of the small disk, in MiB: less than the buffers may take.
-const SMALL_DISK_MIB: u32 = 12;
+/// What a buffer may take: little, so that a target which is gone for seconds falls behind, and is caught up with later.
+const BUFFER_BYTES: u64 = 1 << 20;
+/// What it may take beyond that: a segment, of the least size that there is.
+const SEGMENT_BYTES: u64 = 1 << 20;
+/// What the buffers on the small disk may take: more than it has.
+const SMALL_DISK_BUFFER_BYTES: u64 = 16 << 20;
 
 /// What is done to the agent beside killing it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -59,7 +61,7 @@ pub enum Profile {
 }
 
 /// What to do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Of everything that chance decides here.
     pub seed: u64,
@@ -69,6 +71,19 @@ pub struct Options {
     pub records: u64,
     /// What else.
     pub profile: Profile,
+    /// Where they go.
+    pub targets: Vec<Kind>,
+}
+
+impl Options {
+    /// How large the buffers are.
+    fn buffer(&self) -> String {
+        match self.profile {
+            // Nothing is kept free, so that writes fail.
+            Profile::SmallDisk => format!("buffer.max_size = {SMALL_DISK_BUFFER_BYTES}\nbuffer.min_free = 0\n"),
+            Profile::Kills | Profile::Damage => format!("buffer.max_size = {BUFFER_BYTES}\n"),
+        }
+    }
 }
 
 /// What came of it.
@@ -84,12 +99,20 @@ pub struct Figures {
     pub traps: u32,
     /// Lives whose wall clock was shifted by hours.
     pub clock_jumps: u32,
+    /// Times that a sink fell behind and got a reader of its own.
+    pub forks: u64,
+    /// Times that the disk refused to take in more.
+    pub refusals: u64,
     /// Damage done.
     pub damages: u32,
     /// Records written.
     pub records: u64,
     /// The most memory that a life had resident, in bytes.
     pub peak_rss_bytes: u64,
+    /// Of each store: repeats that it refused, and records that it has twice since it cannot tell, where that is so.
+    pub repeats: Vec<(&'static str, u64, Option<u64>)>,
+    /// The most that the segments of a buffer took, in bytes.
+    pub peak_buffer_bytes: u64,
     /// How long a fresh record took at the end.
     pub fresh: Duration,
     /// How long all of it took.
@@ -98,11 +121,20 @@ pub struct Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { kills, traps, stops, pauses, clock_jumps, damages, records, peak_rss_bytes, fresh, took } = self;
-        let mib = *peak_rss_bytes as f64 / f64::from(1 << 20);
+        let Figures { kills, traps, stops, pauses, clock_jumps, forks, refusals, damages, records, took, .. } = self;
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         write!(f, "{records} records, {kills} kills ({traps} at named points), {stops} stops, {pauses} pauses, ")?;
-        write!(f, "{clock_jumps} clock jumps, {damages} damages in {:.0} s: ", took.as_secs_f64())?;
-        write!(f, "0 lost, 0 twice; a fresh record took {} ms; peak RSS {mib:.1} MiB", fresh.as_millis())
+        write!(
+            f,
+            "{clock_jumps} clock jumps, {forks} sinks left behind, {refusals} times a full disk, {damages} damages in {:.0} s: 0 lost, 0 twice",
+            took.as_secs_f64()
+        )?;
+        for (name, refused, again) in &self.repeats {
+            write!(f, "; {name} refused {refused} repeats")?;
+            again.map_or(Ok(()), |again| write!(f, " and took {again}, which it cannot tell"))?;
+        }
+        write!(f, "; a fresh record took {} ms; peak RSS {:.1} MiB", self.fresh.as_millis(), mib(self.peak_rss_bytes))?;
+        write!(f, ", a buffer took {:.2} MiB", mib(self.peak_buffer_bytes))
     }
 }
 
@@ -112,7 +144,8 @@ impl fmt::Display for Figures {
 /// What was lost, twice, changed or foreign, or did not work, with the seed.
 pub fn run(options: Options) -> Result<Figures, String> {
     agent::binary()?;
-    Rig::new(options)?.run().map_err(|error| format!("seed {} (SKIDDER_SEED={0} repeats it): {error}", options.seed))
+    let seed = options.seed;
+    Rig::new(options)?.run().map_err(|error| format!("seed {seed} (SKIDDER_SEED={seed} repeats it): {error}"))
 }
 
 struct Rig {
@@ -127,12 +160,8 @@ struct Rig {
 impl Rig {
     fn new(options: Options) -> Result<Rig, String> {
         let site = Site::new("").map_err(|error| error.to_string())?;
-        let mut targets: Vec<Box<dyn Target>> = vec![Box::new(Elasticsearch::start()?)];
-        // A file cannot tell a repeat, and what damage or a full disk does to the positions is to send again.
-        if options.profile == Profile::Kills {
-            targets.push(Box::new(Files::below(site.path("out"))));
-        }
-        std::fs::write(site.path("pipeline.toml"), config(&targets)).map_err(|error| error.to_string())?;
+        let targets = options.targets.iter().map(|kind| kind.start(&site)).collect::<Result<Vec<_>, _>>()?;
+        std::fs::write(site.path("pipeline.toml"), config(&targets, &options.buffer())).map_err(|error| error.to_string())?;
         let disk = match options.profile {
             Profile::SmallDisk => Some(Mounted::small(site.path("state"))?),
             Profile::Kills | Profile::Damage => None,
@@ -170,6 +199,13 @@ impl Rig {
         self.figures.fresh = self.drain(&mut logs[0], share * PODS as u64)?;
         self.figures.records = share * PODS as u64 + 1;
         self.account(&fleet, share)?;
+        if self.options.profile != Profile::SmallDisk && self.figures.peak_buffer_bytes > BUFFER_BYTES + SEGMENT_BYTES {
+            return Err(format!("a buffer of {BUFFER_BYTES} bytes took {}", self.figures.peak_buffer_bytes));
+        }
+        if self.options.profile == Profile::SmallDisk && self.figures.refusals == 0 {
+            return Err("the small disk was never full".to_owned());
+        }
+        self.figures.repeats = self.targets.iter().map(|target| (target.name(), target.ignored(), target.again())).collect();
         self.figures.took = begin.elapsed();
         Ok(self.figures)
     }
@@ -177,11 +213,9 @@ impl Rig {
     /// Lets one undisturbed life bring out everything, then one more record: how long that one took.
     fn drain(&self, log: &mut Log<'_>, records: u64) -> Result<Duration, String> {
         let agent = self.site.start()?;
-        let store = &self.targets[0];
-        let begin = Instant::now();
         let (mut last, mut since) = (0, Instant::now());
-        while store.arrived() < records || since.elapsed() < Duration::from_secs(1) {
-            let now = self.targets.iter().map(|target| target.arrived()).sum();
+        while slowest(&self.targets) < records || since.elapsed() < Duration::from_secs(1) {
+            let now = self.targets.iter().map(|target| target.moved()).sum();
             if now != last {
                 (last, since) = (now, Instant::now());
             }
@@ -190,18 +224,14 @@ impl Rig {
             if gives_up {
                 break;
             }
-            if begin.elapsed() > DRAIN_LIMIT {
-                let ended = agent.kill()?;
-                let letters = self.site.read("state/dead-letters/elasticsearch.ndjson");
-                let letters = letters.iter().filter(|byte| **byte == b'\n').count();
-                let arrived = store.arrived();
-                return Err(format!("{arrived} of {records} arrived in {DRAIN_LIMIT:?}, {letters} are dead letters; {ended}"));
+            if since.elapsed() > DRAIN_LIMIT {
+                return Err(self.did_not_drain(agent, records)?);
             }
             thread::sleep(Duration::from_millis(5));
         }
-        let (begin, before) = (Instant::now(), store.arrived());
+        let (begin, before) = (Instant::now(), slowest(&self.targets));
         log.append(1).and_then(|()| log.flush()).map_err(|error| error.to_string())?;
-        while store.arrived() == before && begin.elapsed() < FRESH_LIMIT {
+        while slowest(&self.targets) == before && begin.elapsed() < FRESH_LIMIT {
             thread::sleep(Duration::from_millis(1));
         }
         let fresh = begin.elapsed();
@@ -212,6 +242,17 @@ impl Rig {
         }
         self.site.once()?;
         Ok(fresh)
+    }
+
+    fn did_not_drain(&self, agent: Agent, records: u64) -> Result<String, String> {
+        let ended = agent.kill()?;
+        let at = |target: &dyn Target| {
+            let letters = self.site.read(&format!("state/dead-letters/{}.ndjson", target.name()));
+            let letters = letters.iter().filter(|byte| **byte == b'\n').count();
+            format!("{} {:?} and {letters} dead letters", target.name(), target.arrived())
+        };
+        let told: Vec<String> = self.targets.iter().map(|target| at(&**target)).collect();
+        Ok(format!("of {records} records there arrived, with nothing more in {DRAIN_LIMIT:?}: {}; {ended}", told.join(", ")))
     }
 
     fn account(&self, fleet: &Fleet, share: u64) -> Result<(), String> {
@@ -231,6 +272,11 @@ impl Rig {
     }
 }
 
+/// How many records have arrived at the slowest target.
+fn slowest(targets: &[Box<dyn Target>]) -> u64 {
+    targets.iter().filter_map(|target| target.arrived()).min().unwrap_or(0)
+}
+
 /// What the writer may do.
 #[derive(Default)]
 struct Progress {
@@ -241,15 +287,16 @@ struct Progress {
 
 /// Lets the logs grow as far as is allowed, and to their end when the kills are over; takes stores down in between.
 fn write(logs: &mut [Log<'_>], share: u64, targets: &[Box<dyn Target>], progress: &Progress, seed: u64) -> Result<(), String> {
-    let (mut chance, mut outages) = (Chance::of(seed, 51, 0), Outages::new(Chance::of(seed, 52, 0)));
+    let mut chance = Chance::of(seed, 51, 0);
+    let mut outages: Vec<Outages> = (0..targets.len() as u64).map(|n| Outages::new(Chance::of(seed, 52, n))).collect();
     let mut written = 0;
     let failed = |error: std::io::Error| error.to_string();
     loop {
         let done = progress.done.load(Ordering::Relaxed);
         if !done {
-            outages.step(targets);
+            outages.iter_mut().zip(targets).for_each(|(outages, target)| outages.step(&**target));
         }
-        let allowed = if done { u64::MAX } else { progress.allowed.load(Ordering::Relaxed).min(targets[0].arrived() + AHEAD) };
+        let allowed = if done { u64::MAX } else { progress.allowed.load(Ordering::Relaxed).min(slowest(targets) + AHEAD) };
         let open: Vec<usize> = (0..logs.len()).filter(|pod| logs[*pod].records() < share).collect();
         if open.is_empty() {
             return logs.iter_mut().try_for_each(|log| log.flush()).map_err(failed);
@@ -269,106 +316,7 @@ fn write(logs: &mut [Log<'_>], share: u64, targets: &[Box<dyn Target>], progress
     }
 }
 
-/// One life, ended by force or in order.
-fn live_once(site: &Site, options: &Options, round: u32, figures: &mut Figures) -> Result<(), String> {
-    let mut chance = Chance::of(options.seed, 53, u64::from(round));
-    let trap = chance.per_mille(150).then(|| Trap::new(&mut chance));
-    let mut variables: Vec<(&str, String)> = trap.iter().map(|trap| ("SKIDDER_FAILPOINT", trap.to_string())).collect();
-    if chance.per_mille(100) {
-        let hours = chance.below(5) as i64 - 2;
-        variables.push(("SKIDDER_CLOCK_OFFSET_SECS", (hours * 3600 + 17).to_string()));
-        figures.clock_jumps += 1;
-    }
-    let mut agent = site.start_with(&variables)?;
-    let life = exponential(&mut chance, MEAN_LIFE).max(MIN_LIFE);
-    sleep_while(&mut agent, life);
-    let way = chance.below(100);
-    if (5..10).contains(&way) && agent.is_running() {
-        figures.pauses += 1;
-        pause(&agent, Duration::from_millis(chance.below(5_000)))?;
-    }
-    let peak = agent.pid().and_then(|pid| peak_rss(pid).ok()).unwrap_or(0);
-    figures.peak_rss_bytes = figures.peak_rss_bytes.max(peak);
-    let still_there = agent.is_running();
-    let trapped = trap.is_some() && !still_there;
-    let ended = if way < 5 && still_there {
-        figures.stops += 1;
-        agent.signal(Signal::TERM).map_err(|error| error.to_string())?;
-        agent.wait(DEADLINE)?
-    } else {
-        figures.kills += 1;
-        agent.kill()?
-    };
-    figures.traps += u32::from(trapped && ended.was_killed());
-    let expected = still_there || trapped && ended.was_killed();
-    if !expected || ended.crashed() {
-        return Err(format!("round {round}: it ended by itself: {ended}"));
-    }
-    if options.profile == Profile::Damage && chance.below(2) == 0 {
-        let done = damage::damage(&site.path("state"), &mut chance).map_err(|error| error.to_string())?;
-        figures.damages += u32::from(done.is_some());
-    }
-    Ok(())
-}
-
-/// Sleeps for `time`, or until the agent is gone.
-fn sleep_while(agent: &mut Agent, time: Duration) {
-    let begin = Instant::now();
-    while begin.elapsed() < time && agent.is_running() {
-        thread::sleep(Duration::from_millis(3).min(time));
-    }
-}
-
-/// A point in the program at which it dies (`pipeline/src/fail.rs`): builds without debug assertions pass over it.
-struct Trap {
-    point: &'static str,
-    count: u64,
-}
-
-impl Trap {
-    /// The points, each with how often a life comes to it at the most that is worth waiting for.
-    const POINTS: [(&str, u64); 12] = [
-        ("appended", 40),
-        ("synced", 4),
-        ("answered", 40),
-        ("buried", 1),
-        ("cut", 2),
-        ("cut-journaled", 2),
-        ("before-settling", 40),
-        ("settled", 40),
-        ("before-removal", 2),
-        ("log-written", 1),
-        ("log-renamed", 1),
-        ("recovered", 2),
-    ];
-
-    fn new(chance: &mut Chance) -> Trap {
-        let (point, most) = *chance.pick(&Trap::POINTS);
-        Trap { point, count: 1 + chance.below(most) }
-    }
-}
-
-impl fmt::Display for Trap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.point, self.count)
-    }
-}
-
-fn pause(agent: &Agent, time: Duration) -> Result<(), String> {
-    agent.signal(Signal::STOP).map_err(|error| error.to_string())?;
-    thread::sleep(time);
-    agent.signal(Signal::CONT).map_err(|error| error.to_string())?;
-    thread::sleep(Duration::from_millis(100));
-    Ok(())
-}
-
-/// A time that is as likely to end in any moment as in any other.
-fn exponential(chance: &mut Chance, mean: Duration) -> Duration {
-    let fraction = (chance.below(1 << 53) as f64 + 1.0) / (1_u64 << 53) as f64;
-    mean.mul_f64(-fraction.ln())
-}
-
-fn config(targets: &[Box<dyn Target>]) -> String {
+fn config(targets: &[Box<dyn Target>], buffer: &str) -> String {
     let head = r#"data_dir = "state"
 
 [sources.pods]
@@ -387,31 +335,6 @@ env = "test"
 pod_name = "{{ kubernetes.pod_name }}"
 region = "eu-1"
 "#;
-    let sink = |target: &dyn Target| format!("\n[sinks.{}]\ninputs = [\"meta\"]\n{}", target.name(), target.config());
+    let sink = |target: &dyn Target| format!("\n[sinks.{}]\ninputs = [\"meta\"]\n{}{buffer}", target.name(), target.config());
     targets.iter().fold(head.to_owned(), |config, target| config + &sink(&**target))
-}
-
-/// A small file system in memory, mounted while this lives.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    fn small(path: PathBuf) -> Result<Mounted, String> {
-        std::fs::create_dir_all(&path).map_err(|error| error.to_string())?;
-        let size = format!("size={SMALL_DISK_MIB}m,mode=0700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "skidder-test"]).arg(&path).output();
-        match mounted {
-            Ok(output) if output.status.success() => Ok(Mounted(path)),
-            Ok(output) => Err(format!("{NOT_MOUNTABLE}: {}", String::from_utf8_lossy(&output.stderr))),
-            Err(error) => Err(format!("{NOT_MOUNTABLE}: {error}")),
-        }
-    }
-}
-
-/// How the error begins where this machine lets us mount nothing.
-pub const NOT_MOUNTABLE: &str = "a small disk cannot be mounted";
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).output();
-    }
 }

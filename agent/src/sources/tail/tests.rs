@@ -102,7 +102,7 @@ impl Rig {
         let mut tailer = match &config {
             SourceConfig::File(config) => config.tailer(self.context()).unwrap(),
             SourceConfig::KubernetesLogs(config) => config.tailer(self.context()).unwrap(),
-            SourceConfig::Stdin(_) => panic!("not a tail"),
+            SourceConfig::Journald(_) | SourceConfig::Stdin(_) => panic!("not a tail"),
         };
         tailer.env.block_bytes = self.block_bytes;
         self.tailer = Some(tailer);

@@ -18,6 +18,7 @@ use crate::fs::sim::SimFs;
 use crate::position::{FileKey, Range};
 use crate::sink::Note;
 
+mod adopt;
 mod behaviour;
 mod damage;
 mod faults;

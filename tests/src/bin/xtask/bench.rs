@@ -22,7 +22,7 @@ use skidder_tests::store::{Keep, Store};
 use skidder_tests::workspace;
 
 use crate::scale::{self, Cores};
-use crate::{print, say};
+use crate::{backlog, print, say};
 
 /// The longest that one run may take.
 const RUN_LIMIT: Duration = Duration::from_secs(600);
@@ -42,9 +42,9 @@ pub struct Options {
     /// How often each pipeline is run; the run that took the least processor time counts.
     #[arg(long, default_value_t = 3)]
     runs: u32,
-    /// What is measured: any of the pipelines a, b, c, d for many files, and r for redaction alone, next to eight regular
-    /// expressions one after another.
-    #[arg(long, default_value = "abcdr")]
+    /// What is measured: any of the pipelines a, b, c, d for many files, e for what an outage costs (it needs 3 GiB of disk),
+    /// and r for redaction alone, next to eight regular expressions one after another.
+    #[arg(long, default_value = "abcder")]
     only: String,
     /// Real logs for r, beside those that it makes.
     #[arg(long)]
@@ -111,8 +111,10 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let (agents, others) = (cores[0], *cores.last().context("no core")?);
     ensure!(agents != others, "the benchmark needs two cores: one for the agent, one for all else");
     let many = if options.only.contains('d') { scale::run(&binary, &directory, Cores { agent: agents, others })? } else { String::new() };
-    if options.only == "d" {
-        print(&many);
+    let outage =
+        if options.only.contains('e') { backlog::run(&binary, &directory, Cores { agent: agents, others })? } else { String::new() };
+    if !options.only.contains(['a', 'b', 'c']) {
+        print(&format!("{many}\n{outage}\n{redaction}"));
         return Ok(());
     }
     let logs = Logs::make(options, &directory)?;
@@ -128,7 +130,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         }
         rows.extend(best);
     }
-    let table = format!("{}\n{many}\n{redaction}", table(options, &logs, &reference, &rows));
+    let table = format!("{}\n{many}\n{outage}\n{redaction}", table(options, &logs, &reference, &rows));
     print(&table);
     if let Some(path) = &options.write {
         fs::write(path, &table).with_context(|| path.display().to_string())?;

@@ -76,6 +76,18 @@ pub fn test(options: &TestOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lets the image in `archive` run on a real node, and prints what came of it: the lines, the restarts, the memory.
+pub fn on_node(archive: &std::path::Path) -> anyhow::Result<()> {
+    say("running it on a node: some minutes …");
+    let mut command = cargo();
+    command.args(["test", "--locked", "-p", "skidder-tests", "--features", SERVERS, "--test", "kubernetes_node", "--", "--nocapture"]);
+    let output = command.env("SKIDDER_IMAGE", archive).stdout(Stdio::piped()).output().context("cannot start cargo")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.lines().filter(|line| line.contains("memory at most") || line.contains("panicked")).for_each(print);
+    ensure!(output.status.success(), "the test on the node failed:\n{said}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
 /// The number before `what` in a summary of the test harness (`test result: ok. 13 passed; 0 failed; …`).
 fn counted(line: &str, what: &str) -> Option<u64> {
     let (before, _) = line.strip_prefix("test result: ")?.split_once(what)?;

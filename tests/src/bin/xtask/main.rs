@@ -1,5 +1,6 @@
 //! `cargo xtask`: the verbs that a developer and the CI need beyond cargo's own.
 
+mod backlog;
 mod bench;
 mod checks;
 mod scale;
@@ -49,14 +50,23 @@ struct ImageOptions {
     /// The processor: amd64 or arm64; this machine's where it is not given.
     #[arg(long)]
     arch: Option<String>,
+    /// Then lets it run as a DaemonSet on a real node, and prints what memory it took there. The name is the test's then.
+    #[arg(long, conflicts_with = "name")]
+    node: bool,
 }
 
+/// The name under which the test on a node knows the image.
+const NAME_ON_NODE: &str = "localhost/skidder:test";
+
 fn image(options: &ImageOptions) -> anyhow::Result<()> {
-    say(&format!("building {} …", options.name));
-    let image = skidder_tests::image::build(&options.name, &options.profile, options.arch.as_deref()).map_err(anyhow::Error::msg)?;
+    let name = if options.node { NAME_ON_NODE } else { &options.name };
+    say(&format!("building {name} …"));
+    let image = skidder_tests::image::build(name, &options.profile, options.arch.as_deref()).map_err(anyhow::Error::msg)?;
     let bytes = std::fs::metadata(&image.archive)?.len();
-    print(&format!("{} ({:.1} MB)", image.archive.display(), bytes as f64 / 1e6));
-    Ok(())
+    let unpacked = skidder_tests::image::bytes(&image.rootfs)?;
+    let (packed, unpacked) = (bytes as f64 / 1e6, unpacked as f64 / 1e6);
+    print(&format!("{} ({packed:.1} MB; unpacked {unpacked:.1} MB)", image.archive.display()));
+    if options.node { checks::on_node(&image.archive) } else { Ok(()) }
 }
 
 /// Options of `kubelet`.

@@ -1,6 +1,7 @@
 //! The long form of the torture test.
 
 use clap::{Args, ValueEnum};
+use skidder_tests::torture::target::Kind as Target;
 use skidder_tests::torture::{self, Profile};
 use skidder_tests::{agent, chance, workspace};
 
@@ -18,6 +19,9 @@ pub struct Options {
     /// What is done beside killing it.
     #[arg(long, value_enum, default_value_t = Kind::Kills)]
     profile: Kind,
+    /// Where the records go, separated by commas; all where nothing is given, and Elasticsearch alone beside damage and a small disk.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    targets: Vec<Target>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -30,20 +34,26 @@ enum Kind {
     SmallDisk,
 }
 
-/// Runs the rig over the optimised build and prints its figures.
+/// Runs the rig over an optimised build that has the named points, and prints its figures.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     if std::env::var_os("SKIDDER_BIN").is_none() {
         say("building the optimised agent …");
-        agent::use_binary(agent::build(&workspace::target().join("quick")).map_err(anyhow::Error::msg)?);
+        agent::use_binary(agent::build(&workspace::target().join("torture")).map_err(anyhow::Error::msg)?);
     }
     let profile = match options.profile {
         Kind::Kills => Profile::Kills,
         Kind::Damage => Profile::Damage,
         Kind::SmallDisk => Profile::SmallDisk,
     };
+    let targets = match (options.targets.is_empty(), options.profile) {
+        (false, _) => options.targets.clone(),
+        (true, Kind::Kills) => Target::ALL.to_vec(),
+        // The others cannot tell what is read anew from what they have.
+        (true, Kind::Damage | Kind::SmallDisk) => vec![Target::Elasticsearch],
+    };
     let seed = chance::seed();
     say(&format!("seed {seed}: repeat with SKIDDER_SEED={seed}"));
-    let figures = torture::run(torture::Options { seed, kills: options.kills, records: options.records, profile });
+    let figures = torture::run(torture::Options { seed, kills: options.kills, records: options.records, profile, targets });
     print(&figures.map_err(anyhow::Error::msg)?.to_string());
     Ok(())
 }
