@@ -25,7 +25,7 @@ use crate::buffer_cmd;
 use crate::config::{Builtin, Kind, Named, NodeId, OnReject, Pipeline, SinkCommon};
 use crate::memory::{self, Share};
 use crate::metadata::{KubernetesConfig, Metadata};
-use crate::sources::{Claims, SourceConfig, SourceContext};
+use crate::sources::{Claims, Leftovers, SourceConfig, SourceContext};
 use crate::state::{State, random_bytes};
 
 /// Called when the reader of the standard output has gone.
@@ -208,7 +208,9 @@ struct Around<'a> {
 
 fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_>) -> anyhow::Result<Vec<Feed>> {
     let held: Arc<dyn Held> = Arc::new(Positions(queues.to_vec()));
-    let claims = Arc::new(Claims::default());
+    let readers = pipeline.sources.iter().filter(|named| named.config.reads_files()).count();
+    let claims = Arc::new(Claims::of(readers));
+    let leftovers = Arc::new(Leftovers::of(readers));
     let mut feeds = Vec::new();
     for (node, named) in pipeline.graph.nodes(Kind::Source).zip(&pipeline.sources) {
         let program = program(pipeline, node, &mut vec![0; pipeline.sinks.len()])?;
@@ -221,6 +223,7 @@ fn feeds(pipeline: &Pipeline<Builtin>, queues: &[Arc<Queue>], around: &Around<'_
             new_sinks: around.new_sinks.and(program.sinks()),
             held: held.clone(),
             claims: claims.clone(),
+            leftovers: leftovers.clone(),
             stats,
             clock: around.clock.clone(),
             // One for all, so that a source that is renamed goes on where it stood.
@@ -277,6 +280,10 @@ impl Held for Positions {
     fn files(&self) -> Vec<FileKey> {
         let all: std::collections::BTreeSet<FileKey> = self.0.iter().flat_map(|queue| queue.files()).collect();
         all.into_iter().collect()
+    }
+
+    fn is_delivered(&self, file: &FileKey) -> bool {
+        self.0.iter().all(|queue| queue.is_delivered(file))
     }
 
     fn forget(&self, file: &FileKey) {

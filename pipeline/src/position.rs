@@ -1,5 +1,7 @@
 //! Which bytes of which files: keys, ranges, and sets of ranges.
 
+use std::fmt;
+
 use sha2::{Digest, Sha256};
 
 /// The name of one generation of one file, for as long as its content lives: 128 bits of a SHA-256 over what identifies
@@ -76,8 +78,17 @@ pub fn push_range(ranges: &mut Vec<Range>, range: Range) {
 }
 
 /// A set of offsets of one file, as sorted stretches that neither touch nor overlap, each with the marker of its end.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct RangeSet(Vec<Held>);
+#[derive(Clone, Default)]
+pub struct RangeSet(Stretches);
+
+/// There are thousands of sets, and most never have a second stretch.
+#[derive(Clone, Default)]
+enum Stretches {
+    #[default]
+    None,
+    One(Held),
+    Many(Vec<Held>),
+}
 
 /// One stretch of a [`RangeSet`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,40 +108,48 @@ impl RangeSet {
             return;
         }
         let mut new = Held { start, end, marker };
-        let from = self.0.partition_point(|h| h.end < start);
-        let to = self.0.partition_point(|h| h.start <= end);
-        for old in &self.0[from..to] {
+        let stretches = self.stretches();
+        let from = stretches.partition_point(|h| h.end < start);
+        let to = stretches.partition_point(|h| h.start <= end);
+        for old in &stretches[from..to] {
             new.start = new.start.min(old.start);
             if old.end > new.end {
                 (new.end, new.marker) = (old.end, old.marker);
             }
         }
-        if self.0.is_empty() {
-            // There are thousands of sets, and most never have a second stretch.
-            self.0 = Vec::with_capacity(1);
+        let takes_all = to - from == stretches.len();
+        match &mut self.0 {
+            all if takes_all => *all = Stretches::One(new),
+            Stretches::Many(many) => _ = many.splice(from..to, [new]),
+            Stretches::One(old) => self.0 = Stretches::Many(if from == 0 { vec![new, *old] } else { vec![*old, new] }),
+            Stretches::None => {}
         }
-        self.0.splice(from..to, [new]);
     }
 
     /// The stretches in order.
     pub fn stretches(&self) -> &[Held] {
-        &self.0
+        match &self.0 {
+            Stretches::None => &[],
+            Stretches::One(one) => std::slice::from_ref(one),
+            Stretches::Many(many) => many,
+        }
     }
 
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.stretches().is_empty()
     }
 
     /// Whether `offset` is held.
     pub fn contains(&self, offset: u64) -> bool {
-        let next = self.0.partition_point(|h| h.end <= offset);
-        self.0.get(next).is_some_and(|h| h.start <= offset)
+        let stretches = self.stretches();
+        let next = stretches.partition_point(|h| h.end <= offset);
+        stretches.get(next).is_some_and(|h| h.start <= offset)
     }
 
     /// The contiguous low mark: the first offset, counted from the start of the file, that is not held.
     pub fn low_mark(&self) -> u64 {
-        match self.0.first() {
+        match self.stretches().first() {
             Some(first) if first.start == 0 => first.end,
             _ => 0,
         }
@@ -138,14 +157,28 @@ impl RangeSet {
 
     /// The end of the last stretch; zero for an empty set.
     pub fn high_mark(&self) -> u64 {
-        self.0.last().map_or(0, |h| h.end)
+        self.stretches().last().map_or(0, |h| h.end)
     }
 
     /// The next offset after `offset` at which holding begins or ends, if there is one.
     pub fn next_edge(&self, offset: u64) -> Option<u64> {
-        let next = self.0.partition_point(|h| h.end <= offset);
-        let held = self.0.get(next)?;
+        let stretches = self.stretches();
+        let held = stretches.get(stretches.partition_point(|h| h.end <= offset))?;
         Some(if held.start > offset { held.start } else { held.end })
+    }
+}
+
+impl PartialEq for RangeSet {
+    fn eq(&self, other: &RangeSet) -> bool {
+        self.stretches() == other.stretches()
+    }
+}
+
+impl Eq for RangeSet {}
+
+impl fmt::Debug for RangeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.stretches()).finish()
     }
 }
 

@@ -61,6 +61,8 @@ pub trait Buffer: Send {
     fn held(&self, file: &FileKey) -> Option<&RangeSet>;
     /// See [`SinkBuffer::files`].
     fn files(&self) -> Vec<FileKey>;
+    /// See [`SinkBuffer::is_delivered`].
+    fn is_delivered(&self, file: &FileKey) -> bool;
     /// See [`SinkBuffer::forget`].
     fn forget(&mut self, file: &FileKey);
 }
@@ -245,6 +247,12 @@ impl<B: Buffer> Queue<B> {
         self.lock().buffer.files()
     }
 
+    /// Whether the store has all that is held of `file`: nothing of it waits or is promised by the worker.
+    pub fn is_delivered(&self, file: &FileKey) -> bool {
+        let inner = self.lock();
+        inner.buffer.is_delivered(file) && !inner.promised.contains_key(file)
+    }
+
     /// Says that `file` is gone for good.
     pub fn forget(&self, file: &FileKey) {
         self.lock().buffer.forget(file);
@@ -349,6 +357,9 @@ impl Buffer for SinkBuffer {
     fn files(&self) -> Vec<FileKey> {
         SinkBuffer::files(self)
     }
+    fn is_delivered(&self, file: &FileKey) -> bool {
+        SinkBuffer::is_delivered(self, file)
+    }
     fn forget(&mut self, file: &FileKey) {
         SinkBuffer::forget(self, file);
     }
@@ -444,6 +455,9 @@ pub(crate) mod tests {
         }
         fn files(&self) -> Vec<FileKey> {
             Vec::new()
+        }
+        fn is_delivered(&self, _: &FileKey) -> bool {
+            true
         }
         fn forget(&mut self, _: &FileKey) {}
     }

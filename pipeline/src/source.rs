@@ -108,6 +108,9 @@ pub trait Held: Send + Sync {
     /// Every file that any sink holds something of.
     fn files(&self) -> Vec<FileKey>;
 
+    /// Whether every sink's store has all that is held of `file`: nothing of it waits.
+    fn is_delivered(&self, file: &FileKey) -> bool;
+
     /// Says that `file` is gone for good, so that its ranges need not be kept.
     fn forget(&self, file: &FileKey);
 }

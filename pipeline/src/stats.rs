@@ -1,10 +1,13 @@
 //! Counts that anyone may read while the agent runs.
 
+mod lost;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::transform::Report;
+pub use lost::LostByPod;
 
 /// A number that only grows (or, with [`Counter::set`], a gauge), readable from any thread.
 #[derive(Debug, Default)]
@@ -36,6 +39,8 @@ pub struct SourceStats {
     pub bytes: Counter,
     /// Bytes that were lost before they could be read.
     pub lost_bytes: Counter,
+    /// Among these, those of pods' logs.
+    pub lost_by_pod: LostByPod,
     /// Records that were lost before they could be read, where bytes say nothing: entries of the journal.
     pub lost_records: Counter,
     /// Lines whose framing (CRI, Docker) could not be read and that went on as they were.

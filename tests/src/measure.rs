@@ -63,6 +63,12 @@ pub fn rss(pid: Pid) -> io::Result<u64> {
     status_bytes(pid, "VmRSS:")
 }
 
+/// The memory that a running process has resident and shares with no file, in bytes: its heap and stacks. Pages of its program come and
+/// go as the system likes.
+pub fn own_memory(pid: Pid) -> io::Result<u64> {
+    status_bytes(pid, "RssAnon:")
+}
+
 fn status_bytes(pid: Pid, name: &str) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();

@@ -184,6 +184,14 @@ impl Collector for Counts {
         let sources: Vec<_> = of_kind("source").filter_map(|c| Some((c, &**stats.sources.get(&c.name)?))).collect();
         let sinks: Vec<_> = of_kind("sink").filter_map(|c| Some((c, &**stats.sinks.get(&c.name)?))).collect();
         write_all(SOURCE_METRICS, &sources, now, &mut encoder)?;
+        let help = "Bytes of a pod's logs lost before they could be read, for an hour after the last";
+        let mut lost = encoder.encode_descriptor("kubernetes_lost_bytes", help, None, MetricType::Counter)?;
+        for (component, stats) in &sources {
+            for (namespace, pod, bytes) in stats.lost_by_pod.by_pod(now) {
+                let labels = [("component_id", &*component.name), ("namespace", &*namespace), ("pod", &*pod)];
+                lost.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&bytes, None)?;
+            }
+        }
         write_all(SINK_METRICS, &sinks, now, &mut encoder)?;
         let behind = metadata.as_ref().map(|counts| {
             let waiting = sinks.iter().map(|(_, sink)| sink.oldest_waiting.get()).filter(|since| *since > 0).min();

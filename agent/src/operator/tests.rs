@@ -1,6 +1,6 @@
 use std::io::{Read, Write};
 
-use skidder_pipeline::edge::SystemClock;
+use skidder_pipeline::edge::{Nanos, SystemClock};
 use skidder_pipeline::stats::Stats;
 use skidder_pipeline::transform::Report;
 
@@ -10,6 +10,7 @@ use crate::lockdown::Lockdown;
 fn view() -> View {
     let stats = Arc::new(Stats::new(["pods".to_owned()].into_iter(), ["es".to_owned()].into_iter()));
     stats.sources["pods"].records.add(7);
+    stats.sources["pods"].lost_by_pod.add("shop", "cart-x2", 9, Nanos(u64::MAX));
     let es = &stats.sinks["es"];
     es.delivered.add(5);
     es.dropped.add(2);
@@ -83,6 +84,7 @@ fn metrics_have_the_names_that_dashboards_know() {
         // No log of the namespace is open.
         r#"skidder_redactions_total{rule="email",action="mask",pod_namespace="_others"} 3"#,
         r#"skidder_redactions_total{rule="jwt",action="replace"} 1"#,
+        r#"skidder_kubernetes_lost_bytes_total{component_id="pods",namespace="shop",pod="cart-x2"} 9"#,
         "# EOF",
     ] {
         assert!(answer.lines().any(|found| found == line), "no line {line}\nin {answer}");

@@ -76,9 +76,41 @@ pub(crate) struct Block {
     pub end: usize,
     /// The offset of its start in the file.
     pub offset: u64,
-    /// How much of its only line was left out, newline included, because it is too long to be read whole.
-    pub beyond: u64,
+    /// What was left out of its only line, because that is too long to be read whole.
+    pub beyond: Beyond,
     pub now: Nanos,
+}
+
+/// The end of a line that was not read, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Beyond {
+    /// Of its text.
+    pub text: u64,
+    /// Of what ends it: the newline, and a carriage return before that. 0 where the line has no end.
+    pub ending: u64,
+}
+
+impl Beyond {
+    /// Of a line of which `bytes` were left out: what follows the text in `last`, the last bytes that it has.
+    pub(crate) fn of(bytes: u64, last: &[u8]) -> Beyond {
+        let ending = match last {
+            [.., b'\r', b'\n'] => 2,
+            [.., b'\n'] => 1,
+            _ => 0,
+        };
+        // The carriage return may be the last byte that was read.
+        let ending = bytes.min(ending);
+        Beyond { text: bytes - ending, ending }
+    }
+
+    fn is_nothing(self) -> bool {
+        self.bytes() == 0
+    }
+
+    /// Both.
+    pub(crate) fn bytes(self) -> u64 {
+        self.text + self.ending
+    }
 }
 
 /// Makes records of `block`, whose text lies in the bytes of `batch` behind [`constants::HEAD`], and says how many of its
@@ -115,7 +147,7 @@ pub(crate) fn assemble_ready(
     let (file, needs) = joiner.ready.front().map(|first| (first.file, first.needs))?;
     let bytes = std::mem::take(batch.bytes_mut());
     let at = bytes.len();
-    let block = Block { file, needs, start: at, end: at, offset: 0, beyond: 0, now: Nanos::default() };
+    let block = Block { file, needs, start: at, end: at, offset: 0, beyond: Beyond::default(), now: Nanos::default() };
     let mut ready = std::mem::take(&mut joiner.ready);
     let mut assembly = Assembly { rules, joiner, batch, covers, stats, block, bytes, valid: true };
     while let Some(pending) = ready.pop_front_if(|next| next.file == file && next.needs == needs) {
@@ -166,7 +198,7 @@ struct Ready {
 impl Assembly<'_> {
     fn lines<S: Split>(&mut self, mut split: S) -> usize {
         let Block { start, end, offset, .. } = self.block;
-        let usual = self.valid && self.rules.multiline.is_none() && !self.block.needs.is_empty() && self.block.beyond == 0;
+        let usual = self.valid && self.rules.multiline.is_none() && !self.block.needs.is_empty() && self.block.beyond.is_nothing();
         let mut usual_now = usual && self.joiner.is_idle();
         let mut at = start;
         while at < end {
@@ -179,7 +211,8 @@ impl Assembly<'_> {
                 at = next;
                 continue;
             }
-            let text_end = if stop > from && self.bytes[stop - 1] == b'\r' { stop - 1 } else { stop };
+            let ends_here = self.block.beyond.text == 0;
+            let text_end = if ends_here && stop > from && self.bytes[stop - 1] == b'\r' { stop - 1 } else { stop };
             let line = split.split(&self.bytes, from, text_end);
             if usual_now && next > stop && self.is_usual(&line) {
                 self.push_usual(offset + (from - start) as u64, &line);
@@ -237,8 +270,8 @@ impl Assembly<'_> {
             return Step::On;
         }
         let offset = self.block.offset + (at - self.block.start) as u64;
-        let stretch = (offset, offset + (next - at) as u64 + self.block.beyond);
-        let unterminated = next == stop && self.block.beyond == 0;
+        let stretch = (offset, offset + (next - at) as u64 + self.block.beyond.bytes());
+        let unterminated = next == stop && self.block.beyond.ending == 0;
         let slot = line.output as usize;
         let is_part = line.malformed.is_none() && (line.partial || self.joiner.partial[slot].is_some());
         let line = self.clean_time(line);
@@ -277,13 +310,13 @@ impl Assembly<'_> {
         if self.valid {
             return (line, false);
         }
-        if self.block.beyond > 0
+        if self.block.beyond.text > 0
             && let Err(error) = std::str::from_utf8(line.message.span.of(&self.bytes))
             && error.error_len().is_none()
         {
             // The end of what was read of the line goes through a character.
             let end = line.message.span.start + error.valid_up_to() as u32;
-            self.block.beyond += u64::from(line.message.span.end - end);
+            self.block.beyond.text += u64::from(line.message.span.end - end);
             line.message.span.end = end;
         }
         match String::from_utf8_lossy(line.message.span.of(&self.bytes)) {
@@ -299,8 +332,8 @@ impl Assembly<'_> {
     fn single(&mut self, offset: u64, line: &Line, invalid_utf8: bool, unterminated: bool) -> Step {
         let Line { timestamp, output, message, malformed, .. } = *line;
         let len = message.span.len() as u64;
-        let beyond = self.block.beyond;
-        let original_bytes = (beyond > 0).then(|| len + beyond - 1);
+        let beyond = self.block.beyond.text;
+        let original_bytes = (beyond > 0).then(|| len + beyond);
         self.emit(Ready { offset, timestamp, output, message, original_bytes, malformed, invalid_utf8, unterminated });
         Step::On
     }

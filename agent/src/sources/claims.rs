@@ -8,7 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// The files of all sources of a process.
 #[derive(Debug, Default)]
-pub struct Claims(Mutex<Files>);
+pub struct Claims {
+    files: Mutex<Files>,
+    /// There is one source that reads files, and nothing to be noted down.
+    alone: bool,
+}
 
 #[derive(Debug, Default)]
 struct Files {
@@ -26,12 +30,20 @@ struct Holder {
 }
 
 impl Claims {
+    /// For as many sources that read files.
+    pub fn of(sources: usize) -> Claims {
+        Claims { files: Mutex::default(), alone: sources <= 1 }
+    }
+
     /// Claims the file `inode` for `source`.
     ///
     /// # Errors
     /// The name of the source that has it.
     pub(crate) fn claim(self: &Arc<Claims>, source: &str, inode: (u64, u64)) -> Result<Claim, String> {
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.alone {
+            return Ok(Claim { _claimed: None });
+        }
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let Files { sources, by_inode } = &mut *files;
         let index = sources.iter().position(|known| known == source).unwrap_or_else(|| {
             sources.push(source.to_owned());
@@ -42,30 +54,35 @@ impl Claims {
             return Err(sources[holder.source as usize].clone());
         }
         holder.count += 1;
-        Ok(Claim { claims: self.clone(), inode })
+        Ok(Claim { _claimed: Some(Box::new(Claimed { claims: self.clone(), inode })) })
     }
 }
 
 /// A file that a source reads, for as long as this lives.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Claim {
+    _claimed: Option<Box<Claimed>>,
+}
+
+#[derive(Debug)]
+struct Claimed {
     claims: Arc<Claims>,
     inode: (u64, u64),
 }
 
-impl Clone for Claim {
-    fn clone(&self) -> Claim {
-        let mut files = self.claims.0.lock().unwrap_or_else(PoisonError::into_inner);
+impl Clone for Claimed {
+    fn clone(&self) -> Claimed {
+        let mut files = self.claims.files.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(holder) = files.by_inode.get_mut(&self.inode) {
             holder.count += 1;
         }
-        Claim { claims: self.claims.clone(), inode: self.inode }
+        Claimed { claims: self.claims.clone(), inode: self.inode }
     }
 }
 
-impl Drop for Claim {
+impl Drop for Claimed {
     fn drop(&mut self) {
-        let mut files = self.claims.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = self.claims.files.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(holder) = files.by_inode.get_mut(&self.inode) {
             holder.count -= 1;
             if holder.count == 0 {
@@ -92,5 +109,8 @@ mod tests {
         assert!(claims.claim("b", (1, 2)).is_err());
         drop(third);
         assert!(claims.claim("b", (1, 2)).is_ok());
+        let claims = Arc::new(Claims::of(1));
+        let _first = claims.claim("a", (1, 2)).unwrap();
+        assert!(claims.files.lock().unwrap().by_inode.is_empty(), "one source alone costs nothing");
     }
 }

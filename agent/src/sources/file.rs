@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
 use std::num::NonZeroU64;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -129,8 +130,9 @@ impl FileConfig {
         let settings = Settings { from_end: self.read_from == ReadFrom::End, ..settings };
         let registry = Registry::shared(&context.state_dir, context.epoch)?;
         let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
+        let leftovers = context.leftovers.clone();
         let env = context.env(self.format, rules, Some(registry), Arc::new(describe));
-        Ok(Tailer::new(env, Box::new(files), settings))
+        Ok(Tailer::new(env, Box::new(files), settings).with_part_in(&leftovers))
     }
 }
 
@@ -197,6 +199,9 @@ impl Files {
             return;
         }
         let Ok(metadata) = fs::symlink_metadata(or_here(path)) else { return };
+        if !listing.devices.contains(&metadata.dev()) {
+            listing.devices.push(metadata.dev());
+        }
         let is_link = metadata.is_symlink();
         let metadata = if is_link && self.follow_symlinks { fs::metadata(path).unwrap_or(metadata) } else { metadata };
         if metadata.is_dir() {
@@ -228,7 +233,6 @@ impl Files {
     }
 
     fn list(&self, dir: &Path, metadata: &Metadata, depth: usize, scan: &mut Scan, (watch, listing): (&mut Watch, &mut Listing)) {
-        use std::os::unix::fs::MetadataExt;
         // Links may lead in circles.
         let this = (metadata.dev(), metadata.ino());
         if scan.above.contains(&this) {
@@ -279,7 +283,7 @@ impl Discover for Files {
             let mut scan = Scan::default();
             self.visit(&walk.base, walk.depth, &mut scan, (watch, listing));
             if scan.looked_at > MAX_ENTRIES {
-                listing.refused.push((walk.base.clone(), Refusal::Unfit("more than 200,000 entries are below it; not all are looked at")));
+                listing.refused.push((walk.base.clone(), Refusal::TooMany));
             }
             entries.append(&mut scan.entries);
         }

@@ -11,7 +11,7 @@ use skidder_pipeline::source::SinkSet;
 use skidder_pipeline::stats::SourceStats;
 
 use super::assemble::constants::{self, HEAD};
-use super::assemble::{Block, MaxRecordAction, Rules, assemble, assemble_ready};
+use super::assemble::{Beyond, Block, MaxRecordAction, Rules, assemble, assemble_ready};
 use super::framing::Framing;
 use super::join::Joiner;
 use super::multiline::MultilineConfig;
@@ -58,8 +58,15 @@ impl Reader<'_> {
         constants::prepare(batch.bytes_mut(), 0, 0);
         batch.bytes_mut().extend_from_slice(&self.text[cursor - lead..cursor + len]);
         let start = HEAD + lead;
-        let block =
-            Block { file: FILE, needs: SinkSet::first(1), start, end: start + len, offset: cursor as u64, beyond: 0, now: Nanos(0) };
+        let block = Block {
+            file: FILE,
+            needs: SinkSet::first(1),
+            start,
+            end: start + len,
+            offset: cursor as u64,
+            beyond: Beyond::default(),
+            now: Nanos(0),
+        };
         let mut covers = Vec::new();
         let taken = assemble(self.rules, self.framing, &mut self.joiner, &mut batch, &mut covers, &self.stats, block);
         assert!(taken > 0 || !self.joiner.ready.is_empty(), "it gets on");

@@ -167,8 +167,9 @@ impl KubernetesLogsConfig {
         let settings = super::settings(self.rescan_interval_ms, self.ignore_older_secs, rate, self.max_held_bytes);
         let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
         let describer = Arc::new(Describer(context.metadata.clone()));
+        let leftovers = context.leftovers.clone();
         let env = context.env(self.format, rules, None, describer);
-        Ok(Tailer::new(env, Box::new(pods), settings))
+        Ok(Tailer::new(env, Box::new(pods), settings).with_part_in(&leftovers))
     }
 }
 
@@ -239,6 +240,11 @@ impl Describe for Describer {
         fields.set(b"kubernetes", Value { kind: Kind::Object, raw: &object });
         let run = ContainerRun { pod_uid: origin.uid.to_owned(), container: origin.container.to_owned(), restart: place.restart };
         Origin { shared: Shared::new(fields), run: Some(run) }
+    }
+
+    fn pod_of<'a>(&self, unit: &'a Path) -> Option<(&'a str, &'a str)> {
+        let metadata::Origin { namespace, pod, .. } = origin_of(unit, 0);
+        Some((namespace, pod))
     }
 
     fn hold(&self, unit: &Path) -> Option<metadata::Hold> {

@@ -14,6 +14,7 @@ mod identity;
 mod join;
 pub mod journald;
 pub mod kubernetes_logs;
+mod leftovers;
 pub mod multiline;
 mod overlap;
 pub mod stdin;
@@ -40,6 +41,7 @@ use framing::Format;
 use identity::Registry;
 use journald::JournaldConfig;
 use kubernetes_logs::KubernetesLogsConfig;
+pub use leftovers::Leftovers;
 use multiline::MultilineConfig;
 use overlap::Reach;
 pub(crate) use overlap::check_overlaps;
@@ -68,6 +70,11 @@ impl SourceConfig {
             SourceConfig::KubernetesLogs(config) => config.check(),
             SourceConfig::Stdin(config) => config.check(),
         }
+    }
+
+    /// Whether it reads files, of which it keeps positions, and which another could read too.
+    pub fn reads_files(&self) -> bool {
+        !matches!(self, SourceConfig::Stdin(_))
     }
 
     /// The files that it may read; `None` where it reads none, or its options have mistakes.
@@ -120,6 +127,8 @@ pub struct SourceContext {
     pub held: Arc<dyn Held>,
     /// Which source reads which file: one for all sources of the process.
     pub claims: Arc<Claims>,
+    /// What no source meets any more: one for all sources of the process.
+    pub leftovers: Arc<Leftovers>,
     /// Where it counts.
     pub stats: Arc<SourceStats>,
     /// The time.

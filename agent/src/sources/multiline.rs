@@ -225,16 +225,96 @@ mod tests {
         assert_eq!(records("mode = \"indent\"", &["a", "\tb", "c"]), ["a|\tb", "c"]);
     }
 
+    /// A preset, what happens, the lines, and of how many lines each record is.
+    type Case = (&'static str, &'static str, &'static [&'static str], &'static [usize]);
+
+    const TRACES: &[Case] = &[
+        (
+            "java",
+            "A log line, an exception with its cause and what was left out, and the next line.",
+            &["12:00 ERROR x", "java.lang.E: y", "\tat a.b(C.java:1)", "Caused by: z", "\t... 3 more", "12:01 INFO"],
+            &[1, 4, 1],
+        ),
+        (
+            "java",
+            "Suppressed exceptions, indented and not, and frames that name a module.",
+            &[
+                "E: x",
+                "\tat app//a.B.c(B.java:2)",
+                "\tSuppressed: F: y",
+                "\t\tat a.b(C.java:1)",
+                "Suppressed: G: z",
+                "... 12 common frames omitted",
+                "next",
+            ],
+            &[6, 1],
+        ),
+        (
+            "python",
+            "A traceback ends with the line that names the exception.",
+            &["ok", "Traceback (most recent call last):", "  File \"x\", line 1", "    y()", "    ^^^", "ValueError: z", "ok"],
+            &[1, 5, 1],
+        ),
+        (
+            "python",
+            "An exception in the handling of another is a record of its own, as is what is said between.",
+            &[
+                "Traceback (most recent call last):",
+                "  File \"x\", line 1",
+                "KeyError: 'a'",
+                "",
+                "During handling",
+                "",
+                "Traceback (most recent call last):",
+                "  File \"y\", line 2",
+                "E: b",
+            ],
+            &[3, 1, 1, 1, 3],
+        ),
+        ("python", "What is indented without a traceback is no trace.", &["a", "  b", "c"], &[1, 1, 1]),
+        (
+            "go",
+            "A panic with the goroutine that had it, and how the program ended.",
+            &["ok", "panic: x", "", "goroutine 1 [running]:", "main.f(0x1)", "\t/a/b.go:3 +0x1", "exit status 2", "listening on :80"],
+            &[1, 6, 1],
+        ),
+        (
+            "go",
+            "A signal, several goroutines, methods of pointers, and who created one.",
+            &[
+                "panic: runtime error: invalid memory address or nil pointer dereference",
+                "[signal SIGSEGV: segmentation violation code=0x1 addr=0x0 pc=0x4]",
+                "",
+                "goroutine 7 [running]:",
+                "example.com/app.(*Server).handle(0xc000010000, {0x1, 0x2})",
+                "\t/src/app/server.go:42 +0x1d",
+                "created by net/http.(*Server).Serve in goroutine 1",
+                "\t/go/net/http/server.go:3086 +0x5cb",
+                "",
+                "goroutine 1 [select]:",
+                "main.main()",
+                "\t/src/main.go:10 +0x2c",
+                "level=info msg=restarted",
+            ],
+            &[12, 1],
+        ),
+        ("go", "A call that is logged outside of a panic is no trace.", &["main.f(0x1)", "\tx"], &[1, 1]),
+        ("node", "Frames, and what the error holds beside.", &["Error: x", "    at f (a.js:1:2) {", "  code: 'E'", "}", "ok"], &[4, 1]),
+        (
+            "node",
+            "A cause within the braces, with frames of its own.",
+            &["Error: x", "    at f (a.js:1:2) {", "  [cause]: Error: y", "      at g (b.js:3:4)", "}", "ok"],
+            &[5, 1],
+        ),
+    ];
+
     #[test]
     fn presets_keep_traces_whole() {
-        let java = ["12:00 ERROR x", "java.lang.E: y", "\tat a.b(C.java:1)", "Caused by: z", "\t... 3 more", "12:01 INFO"];
-        assert_eq!(records("preset = \"java\"", &java).len(), 3);
-        let python = ["ok", "Traceback (most recent call last):", "  File \"x\", line 1", "    y()", "ValueError: z", "ok"];
-        assert_eq!(records("preset = \"python\"", &python).len(), 3);
-        let go = ["ok", "panic: x", "", "goroutine 1 [running]:", "main.f(0x1)", "\t/a/b.go:3 +0x1", "exit status 2", "listening on :80"];
-        assert_eq!(records("preset = \"go\"", &go).len(), 3);
-        let node = ["Error: x", "    at f (a.js:1:2) {", "  code: 'E'", "}", "ok"];
-        assert_eq!(records("preset = \"node\"", &node).len(), 2);
+        for (preset, what, lines, expected) in TRACES {
+            let records = records(&format!("preset = \"{preset}\""), lines);
+            let counts: Vec<usize> = records.iter().map(|record| record.split('|').count()).collect();
+            assert_eq!(counts, *expected, "{preset}: {what} {records:?}");
+        }
     }
 
     #[test]

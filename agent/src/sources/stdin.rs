@@ -18,7 +18,7 @@ use skidder_pipeline::source::{Chunk, Read, SinkSet, Source};
 use skidder_pipeline::stats::SourceStats;
 use skidder_pipeline::value::Value;
 
-use super::assemble::{Block, MaxRecordAction, Rules, assemble, assemble_ready, constants};
+use super::assemble::{Beyond, Block, MaxRecordAction, Rules, assemble, assemble_ready, constants};
 use super::framing::{Format, Framing, first_line};
 use super::join::Joiner;
 use super::multiline::MultilineConfig;
@@ -84,6 +84,8 @@ struct Stdin {
     carry: Vec<u8>,
     /// How much of that line was left out.
     beyond: u64,
+    /// Its last two bytes so far.
+    last: [u8; 2],
     /// Offset of `carry` in all that was read.
     offset: u64,
     ended: bool,
@@ -122,6 +124,7 @@ impl Stdin {
             clock: context.clock,
             carry: Vec::new(),
             beyond: 0,
+            last: [0; 2],
             offset: 0,
             ended: false,
         })
@@ -139,7 +142,7 @@ impl Stdin {
             }
         }
         let carry = std::mem::take(&mut self.carry);
-        self.take(chunk, &[&carry, &block[head..whole]], 0, now);
+        self.take(chunk, &[&carry, &block[head..whole]], Beyond::default(), now);
         self.keep(&block[whole..]);
     }
 
@@ -149,17 +152,22 @@ impl Stdin {
         let kept = limit.saturating_sub(self.carry.len()).min(text.len());
         self.carry.extend_from_slice(&text[..kept]);
         self.beyond += (text.len() - kept) as u64;
+        match text {
+            [.., before, last] => self.last = [*before, *last],
+            [last] => self.last = [self.last[1], *last],
+            [] => {}
+        }
     }
 
     /// Makes a record of the carried line as it is.
     fn take_carry(&mut self, chunk: &mut Chunk, now: Nanos) {
         let carry = std::mem::take(&mut self.carry);
-        let beyond = std::mem::take(&mut self.beyond);
+        let beyond = Beyond::of(std::mem::take(&mut self.beyond), &self.last);
         self.take(chunk, &[&carry], beyond, now);
     }
 
     /// Makes records of whole lines. Nothing can keep one from being taken: there is but one file and one set of sinks.
-    fn take(&mut self, chunk: &mut Chunk, parts: &[&[u8]], beyond: u64, now: Nanos) {
+    fn take(&mut self, chunk: &mut Chunk, parts: &[&[u8]], beyond: Beyond, now: Nanos) {
         let Some(first) = parts.iter().find(|part| !part.is_empty()) else { return };
         let framing = *self.framing.get_or_insert_with(|| self.format.decide(first_line(first).unwrap_or(first)));
         let bytes = chunk.batch.bytes_mut();
@@ -174,7 +182,7 @@ impl Stdin {
         let block = Block { file: self.file, needs: self.sinks, start, end, offset: self.offset, beyond, now };
         assemble(&self.rules, framing, &mut self.joiner, &mut chunk.batch, &mut chunk.covers, &self.stats, block);
         self.joiner.forget_stretches();
-        self.offset += (end - start) as u64 + beyond;
+        self.offset += (end - start) as u64 + beyond.bytes();
     }
 
     fn finish(&mut self, chunk: &mut Chunk, read: u64) -> Read {
@@ -198,8 +206,6 @@ impl Stdin {
     fn end(&mut self, chunk: &mut Chunk, now: Nanos) -> Read {
         if !self.ended {
             self.ended = true;
-            // The newline that never came counts as left out with the rest.
-            self.beyond += u64::from(self.beyond > 0);
             self.take_carry(chunk, now);
             let marked = self.rules.multiline.as_ref().is_some_and(|multiline| multiline.has_last_line());
             self.joiner.give_up(marked, |_| true);
@@ -346,6 +352,8 @@ mod tests {
         let expected = format!("{} truncated of 40000", "x".repeat(100));
         let pieces: &[&[u8]] = &[&long, &long, &long, &long, b"\nnext\n"];
         assert_eq!(records(pieces, Format::Raw, 100, None), [expected.clone(), "next".into()]);
-        assert_eq!(records(&pieces[..4], Format::Raw, 100, None), [expected]);
+        assert_eq!(records(&pieces[..4], Format::Raw, 100, None), [expected.replace(" truncated", " unterminated truncated")]);
+        let pieces: &[&[u8]] = &[&long, &long, &long, &long, b"\r", b"\nnext\r\n"];
+        assert_eq!(records(pieces, Format::Raw, 100, None), [expected, "next".into()], "the end of a line is none of its text");
     }
 }

@@ -1,7 +1,7 @@
 //! What the tests of sources share.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -26,9 +26,9 @@ impl Clock for Still {
     }
 }
 
-/// Sinks whose positions are what tests say.
+/// Sinks whose positions are what tests say, and of which files something waits for delivery.
 #[derive(Default)]
-pub(crate) struct Fake(pub Mutex<HashMap<(usize, FileKey), RangeSet>>);
+pub(crate) struct Fake(pub Mutex<HashMap<(usize, FileKey), RangeSet>>, pub Mutex<HashSet<FileKey>>);
 
 impl Fake {
     pub(crate) fn hold(&self, sinks: SinkSet, ranges: &[Range]) {
@@ -51,6 +51,10 @@ impl Held for Fake {
         self.0.lock().unwrap().keys().map(|(_, file)| *file).collect()
     }
 
+    fn is_delivered(&self, file: &FileKey) -> bool {
+        !self.1.lock().unwrap().contains(file)
+    }
+
     fn forget(&self, file: &FileKey) {
         self.0.lock().unwrap().retain(|(_, key), _| key != file);
     }
@@ -65,6 +69,7 @@ pub(crate) fn context(dir: &Path) -> SourceContext {
         new_sinks: SinkSet::default(),
         held: Arc::new(Fake::default()),
         claims: Arc::default(),
+        leftovers: Arc::default(),
         stats: Arc::default(),
         clock: Arc::new(Still),
         metadata: None,

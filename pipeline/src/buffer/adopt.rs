@@ -3,6 +3,7 @@
 
 use std::io;
 
+use super::positions::hold;
 use super::{Appended, SinkBuffer};
 use crate::edge::Nanos;
 use crate::frame::Frame;
@@ -36,15 +37,13 @@ impl SinkBuffer {
         if old.waiting().0 != frames {
             return Err(io::Error::other("some of it cannot be read now"));
         }
-        let held = old.held.iter();
+        let held = old.files().into_iter().filter_map(|file| Some((file, old.held(&file)?)));
         let ranges = held.flat_map(|(file, set)| {
-            set.stretches().iter().map(|held| Range { file: *file, start: held.start, end: held.end, marker: held.marker })
+            set.stretches().iter().map(move |held| Range { file, start: held.start, end: held.end, marker: held.marker })
         });
         let ranges: Vec<Range> = ranges.collect();
-        for range in &ranges {
-            self.held.entry(range.file).or_default().insert(range.start, range.end, range.marker);
-        }
-        self.positions.settle(0..0, ranges, Vec::new(), now);
+        ranges.iter().for_each(|range| hold(&mut self.held, &self.positions, range));
+        self.settle_in_log(0..0, ranges, Vec::new(), now);
         self.sync(now);
         if self.positions.is_synced() { Ok((frames, records)) } else { Err(io::Error::other("its positions cannot be synced")) }
     }

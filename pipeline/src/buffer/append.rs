@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 
 use super::format::{self, ALIGN, FileHeader, Kind};
 use super::next::unsettled_ranges;
-use super::positions::RETRY_AFTER;
+use super::positions::{RETRY_AFTER, hold};
 use super::segment::{self, Segment, Tally};
 use super::{Appended, Hot, Place, SinkBuffer, WhenFull};
 use crate::edge::Nanos;
@@ -22,7 +22,7 @@ impl SinkBuffer {
         }
         if group.iter().all(|frame| frame.header().records == 0) {
             self.hold(&group);
-            self.positions.settle(0..0, ranges(&group), Vec::new(), now);
+            self.settle_in_log(0..0, ranges(&group), Vec::new(), now);
             return Appended::Kept;
         }
         self.look_at_space(now);
@@ -58,7 +58,7 @@ impl SinkBuffer {
     fn give_up(&mut self, group: &[Frame], now: Nanos) -> Appended {
         let records = group.iter().map(|frame| u64::from(frame.header().records)).sum();
         self.hold(group);
-        self.positions.settle(0..0, ranges(group), Vec::new(), now);
+        self.settle_in_log(0..0, ranges(group), Vec::new(), now);
         self.lost_records += records;
         self.dropped_records += records;
         Appended::Dropped { records }
@@ -66,7 +66,7 @@ impl SinkBuffer {
 
     fn hold(&mut self, group: &[Frame]) {
         for range in group.iter().flat_map(|frame| &frame.header().ranges) {
-            self.held.entry(range.file).or_default().insert(range.start, range.end, range.marker);
+            hold(&mut self.held, &self.positions, range);
         }
     }
 

@@ -208,7 +208,7 @@ pub struct SinkBuffer {
     salt: Salt,
     segment_bytes: u64,
     positions: Positions,
-    /// What the log holds, and the groups that wait.
+    /// Of the files that groups wait for: what the log holds of them, and these groups. Of all others the log knows.
     held: Held,
     segments: VecDeque<Segment>,
     /// Frames in memory that were not handed out, in order.
@@ -399,18 +399,24 @@ impl SinkBuffer {
 
     /// What is held of `file`: in frames or delivered.
     pub fn held(&self, file: &FileKey) -> Option<&RangeSet> {
-        self.held.get(file)
+        self.held.get(file).or_else(|| self.positions.held.get(file))
     }
 
     /// Every file that something is held of.
     pub fn files(&self) -> Vec<FileKey> {
-        self.held.keys().copied().collect()
+        let of_the_log = self.positions.held.keys();
+        of_the_log.chain(self.held.keys().filter(|file| !self.positions.held.contains_key(file))).copied().collect()
     }
 
     /// Says that `file` is gone for good.
     pub fn forget(&mut self, file: &FileKey) {
         self.held.remove(file);
         self.positions.forget(file, self.now);
+    }
+
+    /// Whether the store has all that is held of `file`: nothing of it waits.
+    pub fn is_delivered(&self, file: &FileKey) -> bool {
+        !self.held.contains_key(file)
     }
 
     /// Small segments, so that a short history has many.

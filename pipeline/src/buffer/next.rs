@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range as Indices;
 
-use super::positions::{RETRY_AFTER, is_shortage};
+use super::positions::{RETRY_AFTER, hold, is_shortage};
 use super::recover::put_aside;
 use super::segment::{Placed, Segment, Tally};
 use super::{Cursor, Group, Out, Place, SinkBuffer};
@@ -230,15 +230,13 @@ impl SinkBuffer {
             }
         }
         let ranges = self.still_held(ranges);
-        self.held.clone_from(&self.positions.held);
-        for range in ranges {
-            self.held.entry(range.file).or_default().insert(range.start, range.end, range.marker);
-        }
+        self.held.clear();
+        ranges.iter().for_each(|range| hold(&mut self.held, &self.positions, range));
     }
 
     /// Those of `ranges` whose file was not forgotten.
     pub(super) fn still_held(&self, mut ranges: Vec<Range>) -> Vec<Range> {
-        ranges.retain(|range| self.held.contains_key(&range.file));
+        ranges.retain(|range| self.held(&range.file).is_some());
         ranges
     }
 

@@ -29,6 +29,12 @@ const NEW_NAME: &str = "positions.wal.new";
 /// What is held, by file.
 pub(super) type Held = BTreeMap<FileKey, RangeSet>;
 
+/// Adds a range of a group that waits to `held`, where all that is held of its file is gathered.
+pub(super) fn hold(held: &mut Held, positions: &Positions, range: &Range) {
+    let all = held.entry(range.file).or_insert_with(|| positions.held.get(&range.file).cloned().unwrap_or_default());
+    all.insert(range.start, range.end, range.marker);
+}
+
 /// How much the log grows, beyond twice its state, before it is written anew: rarely enough that its syncs do not matter,
 /// and little to read at a start. This much space is set aside for it, so that positions can move on a full disk.
 const GROWTH_BYTES: u64 = 1 << 20;

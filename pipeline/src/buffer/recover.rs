@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::format::{FILE_HEADER_BYTES, FileHeader, Kind, Salt};
-use super::positions::{self, Condition, Held, Positions, is_shortage, retried};
+use super::positions::{self, Condition, Held, Positions, hold, is_shortage, retried};
 use super::quarantine;
 use super::scan::{Scan, scan};
 use super::segment::{self, Segment};
@@ -56,7 +56,7 @@ pub(super) fn recover(fs: &Arc<dyn Fs>, dir: &Path, sink: u64, epoch: [u8; 16], 
         strict,
         now,
         found: Found {
-            held: positions.held.clone(),
+            held: Held::new(),
             next_seq: 0,
             positions,
             segments: VecDeque::new(),
@@ -304,7 +304,7 @@ impl Recovery<'_> {
             let spoiled = seqs.clone().any(|seq| lost.contains(seq));
             if !spoiled {
                 for range in &last.ranges {
-                    found.held.entry(range.file).or_default().insert(range.start, range.end, range.marker);
+                    hold(&mut found.held, &found.positions, range);
                 }
             }
             if remaining < seqs.end - seqs.start {

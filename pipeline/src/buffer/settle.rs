@@ -16,7 +16,7 @@ use super::{BufferOptions, Cursor, Recovered, SinkBuffer};
 use crate::edge::Nanos;
 use crate::fail;
 use crate::fs::Fs;
-use crate::position::Range;
+use crate::position::{FileKey, Range};
 use crate::sink::Note;
 
 /// A sixteenth of a buffer, so that giving up the oldest segment gives up little, within these bounds: a smaller segment
@@ -115,14 +115,27 @@ impl SinkBuffer {
         }
         fail::point(fail::BEFORE_SETTLING);
         if on_disk {
-            self.positions.settle(seq..seq + 1, ranges, notes, now);
+            self.settle_in_log(seq..seq + 1, ranges, notes, now);
             fail::point(fail::SETTLED);
             if let Some(segment) = self.segment_of(seq) {
                 segment.waiting.subtract(tally);
             }
             self.retire_if_done(seq, now);
         } else if is_last {
-            self.positions.settle(0..0, ranges, notes, now);
+            self.settle_in_log(0..0, ranges, notes, now);
+        }
+    }
+
+    /// Writes into the log that frames are settled. Files for which nothing waits any more are the log's alone then: there are
+    /// thousands.
+    pub(super) fn settle_in_log(&mut self, seqs: std::ops::Range<u64>, ranges: Vec<Range>, notes: Vec<Note>, now: Nanos) {
+        let mut files: Vec<FileKey> = ranges.iter().map(|range| range.file).collect();
+        files.dedup();
+        self.positions.settle(seqs, ranges, notes, now);
+        for file in files {
+            if self.held.get(&file) == self.positions.held.get(&file) {
+                self.held.remove(&file);
+            }
         }
     }
 
@@ -142,7 +155,7 @@ impl SinkBuffer {
         self.lost_records += segment.waiting.records;
         self.waiting.subtract(segment.waiting);
         if !ranges.is_empty() || !self.positions.settled.missing(segment.seqs.clone()).is_empty() {
-            self.positions.settle(segment.seqs.clone(), ranges, Vec::new(), now);
+            self.settle_in_log(segment.seqs.clone(), ranges, Vec::new(), now);
         }
         if self.options.strict {
             self.positions.sync(now);

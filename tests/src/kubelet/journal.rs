@@ -98,17 +98,44 @@ const OPENED_AFTER: Duration = Duration::from_millis(400);
 /// batch's time.
 const SAFE_AFTER: Duration = Duration::from_millis(2_500);
 
+/// Why a record may be missing: how what it lay in was really gone. Each is read off the journal, in which a generation is gone
+/// only once its last name was removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Excuse {
+    /// It had no name any more when the agent, which had it open, was killed.
+    UnlinkedBeforeKill,
+    /// Its last name was removed while no agent ran: the last that had it open had ended, the next had not looked yet.
+    UnlinkedWhileDown,
+    /// It came and went while no agent could open it: none ran, or it was there for less than the time between two looks.
+    NeverOpen,
+}
+
 impl Generation {
+    /// How it is excused that a record that was written to it at `written` did not arrive, if it is.
+    fn excuse(&self, written: Instant, lives: &[Life]) -> Option<Excuse> {
+        let gone = self.gone.filter(|_| !self.must_arrive(written, lives))?;
+        let last = lives.iter().rfind(|life| self.was_open_in(life, gone));
+        Some(match last {
+            None => Excuse::NeverOpen,
+            Some(life) if gone < life.end => Excuse::UnlinkedBeforeKill,
+            Some(_) => Excuse::UnlinkedWhileDown,
+        })
+    }
+
+    /// Whether an agent had it open in this life: it was there when that looked, or came later and stayed until it looked again.
+    fn was_open_in(&self, life: &Life, gone: Instant) -> bool {
+        let seen_from = if self.born <= life.looked { life.looked } else { self.born + OPENED_AFTER };
+        seen_from < gone.min(life.end)
+    }
+
     /// Whether a record that was written to it at `written` must arrive: the file is there still, or an agent lived that had
     /// it open and had the time to read on, or that was told to stop when it had no name any more.
     fn must_arrive(&self, written: Instant, lives: &[Life]) -> bool {
         let Some(gone) = self.gone else { return true };
         lives.iter().any(|life| {
-            let seen_from = if self.born <= life.looked { life.looked } else { self.born + OPENED_AFTER };
-            let had_it_open = seen_from < gone.min(life.end);
             let is_safe = life.end.saturating_duration_since(written.max(life.looked)) >= SAFE_AFTER;
             let read_at_the_end = !life.killed && gone < life.end;
-            had_it_open && (is_safe || read_at_the_end)
+            self.was_open_in(life, gone) && (is_safe || read_at_the_end)
         })
     }
 
@@ -119,11 +146,11 @@ impl Generation {
 }
 
 impl Book {
-    /// Whether a record may be missing: what it lay in was removed before an agent could read it.
-    pub fn is_excused(&self, entry: &Entry, lives: &[Life]) -> bool {
+    /// Why a record may be missing, if it may: what it lay in was removed before an agent could read it.
+    pub fn excuse(&self, entry: &Entry, lives: &[Life]) -> Option<Excuse> {
         let directory = self.generations[entry.first].directory();
-        let lies_in = self.generations[entry.first..=entry.last].iter().filter(|generation| generation.directory() == directory);
-        lies_in.into_iter().any(|generation| !generation.must_arrive(entry.written, lives))
+        let mut lies_in = self.generations[entry.first..=entry.last].iter().filter(|generation| generation.directory() == directory);
+        lies_in.find_map(|generation| generation.excuse(entry.written, lives))
     }
 
     /// The story of a generation, in seconds since `start`.
@@ -135,5 +162,40 @@ impl Book {
             story += &format!(", {what} {}", at(*when));
         }
         story + &one.gone.map_or(", there to the end".to_owned(), |gone| format!(", gone {}", at(gone)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a generation and the agent did, in seconds: when it was born, when the record was written, when it was gone; each
+    /// life by when it looked and ended, with whether it was killed; and what follows of that, with why.
+    type Case = (f64, f64, Option<f64>, &'static [(f64, f64, bool)], Option<Excuse>, &'static str);
+
+    const CASES: &[Case] = &[
+        (1.0, 2.0, None, &[(0.0, 2.1, true)], None, "it is there: the next agent reads it"),
+        (1.0, 2.0, Some(2.1), &[(0.0, 2.2, true)], Some(Excuse::UnlinkedBeforeKill), "it had no name when the kill came"),
+        (1.0, 2.0, Some(2.1), &[(0.0, 2.2, false)], None, "a stop reads what has no name"),
+        (1.0, 2.0, Some(6.0), &[(0.0, 5.0, true)], None, "the agent had the time to read it before it was killed"),
+        (1.0, 2.0, Some(3.0), &[(0.0, 2.2, true), (4.0, 9.0, false)], Some(Excuse::UnlinkedWhileDown), "the next agent came too late"),
+        (1.0, 2.0, Some(4.5), &[(0.0, 2.2, true), (4.0, 9.0, false)], None, "it was there still when the next agent looked"),
+        (1.0, 2.0, Some(4.5), &[(0.0, 2.2, true), (4.0, 4.6, true)], Some(Excuse::UnlinkedBeforeKill), "killed twice before it was read"),
+        (1.0, 2.0, Some(3.0), &[(0.0, 2.2, false), (4.0, 9.0, false)], Some(Excuse::UnlinkedWhileDown), "a stop leaves what has a name"),
+        (1.0, 1.1, Some(1.2), &[(0.0, 9.0, false)], Some(Excuse::NeverOpen), "nobody can open what is gone before it is looked for"),
+        (1.0, 1.1, Some(1.7), &[(0.0, 9.0, false)], None, "an agent that runs sees what is there for half a second"),
+        (1.0, 2.0, Some(3.0), &[(4.0, 9.0, false)], Some(Excuse::NeverOpen), "no agent ran"),
+    ];
+
+    #[test]
+    fn only_what_was_really_gone_is_excused() {
+        let start = Instant::now();
+        let at = |seconds: f64| start + Duration::from_secs_f64(seconds);
+        for (born, written, gone, lives, expected, why) in CASES {
+            let generation = Generation { born_as: "pod/0.log".into(), born: at(*born), gone: gone.map(at), story: Vec::new() };
+            let lives: Vec<Life> =
+                lives.iter().map(|(looked, end, killed)| Life { looked: at(*looked), end: at(*end), killed: *killed }).collect();
+            assert_eq!(generation.excuse(at(*written), &lives), *expected, "{why}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use super::container::hash;
-use super::journal::Book;
+use super::journal::{Book, Excuse};
 use super::lives::Life;
 use super::text::Text;
 
@@ -62,8 +62,12 @@ pub struct Counts {
     pub whole: u64,
     /// Of those written, how many lay in files that were removed while the agent was down, or just before it was killed…
     pub excused: u64,
-    /// … and how many of these did not arrive.
-    pub lost_excused: u64,
+    /// … and how many of these did not arrive: what they lay in had no name any more when the agent was killed …
+    pub lost_before_kill: u64,
+    /// … or lost it while no agent ran …
+    pub lost_while_down: u64,
+    /// … or was gone before any agent could open it.
+    pub lost_unseen: u64,
     /// Written in part, by containers that died…
     pub begun: u64,
     /// … and arrived so.
@@ -155,7 +159,7 @@ impl<'a> Verdict<'a> {
         let of = self.book.ends.get(&hash(&arrived.message)).copied();
         let excused = of.is_some_and(|(stream, seq)| {
             let entry = &self.book.streams[stream as usize].entries[seq as usize];
-            self.book.is_excused(entry, self.lives)
+            self.book.excuse(entry, self.lives).is_some()
         });
         if excused {
             self.counts.ends += 1;
@@ -189,13 +193,15 @@ impl<'a> Verdict<'a> {
                     continue;
                 }
                 let seen = self.streams[number].seen[seq / 64] >> (seq % 64) & 1 == 1;
-                let excused = book.is_excused(entry, self.lives);
+                let excuse = book.excuse(entry, self.lives);
                 self.counts.written += 1;
-                self.counts.excused += u64::from(excused);
-                match (seen, excused) {
-                    (true, _) => {}
-                    (false, true) => self.counts.lost_excused += 1,
-                    (false, false) => {
+                self.counts.excused += u64::from(excuse.is_some());
+                match excuse.filter(|_| !seen) {
+                    Some(Excuse::UnlinkedBeforeKill) => self.counts.lost_before_kill += 1,
+                    Some(Excuse::UnlinkedWhileDown) => self.counts.lost_while_down += 1,
+                    Some(Excuse::NeverOpen) => self.counts.lost_unseen += 1,
+                    None if seen => {}
+                    None => {
                         self.counts.lost += 1;
                         self.example_of("lost", number as u32, seq as u32, String::new);
                     }
@@ -234,12 +240,18 @@ impl<'a> Verdict<'a> {
 
 impl fmt::Display for Verdict<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { written, whole, excused, lost_excused, begun, parts, ends, lost, twice, cut, disorder, foreign } = self.counts;
+        let Counts { written, whole, excused, begun, parts, ends, lost, twice, cut, disorder, foreign, .. } = self.counts;
+        let Counts { lost_before_kill, lost_while_down, lost_unseen, .. } = self.counts;
         write!(
             f,
             "{written} written, {whole} arrived whole; {lost} lost, {cut} cut, {disorder} out of order, {twice} twice, {foreign} foreign"
         )?;
-        write!(f, "; excused {excused}, of which lost {lost_excused} and {ends} ends; begun {begun}, of which {parts} arrived")?;
+        write!(
+            f,
+            "; excused {excused}, of which lost {lost_before_kill} in files that were unlinked before the kill, {lost_while_down} in such \
+             that were while the agent was down, {lost_unseen} in such that no agent could open, and {ends} ends; begun {begun}, of which \
+             {parts} arrived"
+        )?;
         for (kind, list) in &self.examples {
             for what in list {
                 write!(f, "\n    {kind}: {what}")?;

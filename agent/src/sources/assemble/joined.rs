@@ -12,7 +12,7 @@ impl Assembly<'_> {
     pub(super) fn add_part(&mut self, offset: u64, line: &Line, stretch: (u64, u64)) {
         let slot = line.output as usize;
         let mut open = self.joiner.partial[slot].take().unwrap_or_else(|| Box::new(self.begin(offset, line)));
-        open.append(line.message.span.of(&self.bytes), line.message.kind, self.block.beyond.saturating_sub(1), self.rules.keep_bytes());
+        open.append(line.message.span.of(&self.bytes), line.message.kind, self.block.beyond.text, self.rules.keep_bytes());
         open.touched = self.block.now;
         open.add_stretch(stretch.0, stretch.1);
         self.joiner.partial[slot] = Some(open);
@@ -44,8 +44,7 @@ impl Assembly<'_> {
             }
             None => Box::new(self.begin(offset, line)),
         };
-        let beyond = self.block.beyond.saturating_sub(1);
-        open.append(line.message.span.of(&self.bytes), line.message.kind, beyond, self.rules.keep_bytes());
+        open.append(line.message.span.of(&self.bytes), line.message.kind, self.block.beyond.text, self.rules.keep_bytes());
         open.add_line(invalid_utf8, self.block.now);
         open.add_stretch(stretch.0, stretch.1);
         self.keep_or_give(slot, open, decision)

@@ -19,7 +19,7 @@ fn records_with(action: MaxRecordAction, framing: Framing, text: &str, max_recor
     batch.bytes_mut().extend_from_slice(text.as_bytes());
     let (start, end) = (c::HEAD, c::HEAD + text.len());
     let (mut joiner, mut covers, stats) = (Joiner::default(), Vec::new(), SourceStats::default());
-    let block = Block { file, needs: SinkSet::first(1), start, end, offset: 0, beyond: 0, now: Nanos(0) };
+    let block = Block { file, needs: SinkSet::first(1), start, end, offset: 0, beyond: Beyond::default(), now: Nanos(0) };
     assert_eq!(assemble(&rules, framing, &mut joiner, &mut batch, &mut covers, &stats, block), text.len());
     joiner.give_up(false, |_| true);
     let mut rest = Batch::new(Shared::empty(), file);

@@ -30,9 +30,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use anyhow::Context;
 use sha2::{Digest, Sha256};
+use skidder_pipeline::edge::Nanos;
 use skidder_pipeline::position::{FileKey, marker};
 
 use super::Facts;
@@ -45,6 +47,8 @@ const HEAD_BYTES: usize = 1_024;
 /// The most inodes that are remembered over a start: 6 MiB of disk, 10 MiB of memory. Only on file systems that reuse inodes
 /// and keep no time of birth does forgetting matter, and there the header's generation is raised beyond what is forgotten.
 const MAX_ENTRIES: usize = 100_000;
+/// After this a device of which nothing is met is away. Sources say what they meet once an hour.
+const AWAY_AFTER: Duration = Duration::from_secs(3 * 3_600);
 /// A bound for the search of a generation that fits; each step means a content that came and went.
 const MAX_GENERATIONS_TRIED: u32 = 10_000;
 
@@ -56,6 +60,10 @@ pub(crate) struct Registry {
     entries: HashMap<(u64, u64), Entry>,
     paths: HashSet<u64>,
     first_generation: u32,
+    /// Devices, by the numbers that they have now, whose files are known by the number that they had.
+    renumbered: HashMap<u64, u64>,
+    /// When something on a device was last met.
+    seen: HashMap<u64, Nanos>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +73,14 @@ struct Entry {
     head_len: u16,
     head: [u8; 16],
     path: u64,
+}
+
+impl Entry {
+    /// Whether a content with this head begins as it did.
+    fn begins(&self, head: &[u8]) -> bool {
+        let len = usize::from(self.head_len);
+        len <= head.len() && hash16(&head[..len]) == self.head
+    }
 }
 
 impl Registry {
@@ -101,7 +117,29 @@ impl Registry {
         }
         let file = OpenOptions::new().append(true).open(&path).with_context(context)?;
         let paths = log.entries.iter().map(|(_, entry)| entry.path).collect();
-        Ok(Registry { file, epoch, entries: log.entries.into_iter().collect(), paths, first_generation: log.first_generation })
+        Ok(Registry {
+            file,
+            epoch,
+            entries: log.entries.into_iter().collect(),
+            paths,
+            first_generation: log.first_generation,
+            renumbered: HashMap::new(),
+            seen: HashMap::new(),
+        })
+    }
+
+    /// Says that something on these devices was met.
+    pub(crate) fn see(&mut self, devices: &[u64], now: Nanos) {
+        for device in devices {
+            self.seen.insert(self.renumbered.get(device).copied().unwrap_or(*device), now);
+        }
+    }
+
+    /// The present contents of all files on devices of which nothing was met lately: what is not mounted is not gone.
+    pub(crate) fn away(&self, now: Nanos) -> Vec<FileKey> {
+        let is_away = |device: &u64| self.seen.get(device).is_none_or(|seen| now.since(*seen) > AWAY_AFTER);
+        let away = self.entries.iter().filter(|((device, _), _)| is_away(device));
+        away.map(|(inode, entry)| self.key(*inode, entry.born, entry.generation)).collect()
     }
 
     /// Whether a file was ever met under `path`.
@@ -119,19 +157,16 @@ impl Registry {
         mut fits: impl FnMut(&FileKey) -> io::Result<bool>,
     ) -> io::Result<FileKey> {
         let head = &head[..head.len().min(HEAD_BYTES)];
-        let inode = (facts.dev, facts.ino);
+        let inode = self.known_inode(facts, path, head);
         let known = self.entries.get(&inode).copied();
-        let same = known.is_some_and(|known| {
-            let len = usize::from(known.head_len);
-            (known.born == facts.born || known.born == 0 || facts.born == 0) && len <= head.len() && hash16(&head[..len]) == known.head
-        });
+        let same = known.is_some_and(|known| (known.born == facts.born || known.born == 0 || facts.born == 0) && known.begins(head));
         let mut generation = match known {
             Some(known) if same => known.generation,
             Some(known) => known.generation + 1,
             None => self.first_generation,
         };
         let most = generation.saturating_add(MAX_GENERATIONS_TRIED);
-        while !fits(&self.key(facts, generation))? && generation < most {
+        while !fits(&self.key(inode, facts.born, generation))? && generation < most {
             generation += 1;
         }
         if !same || known.is_none_or(|known| known.generation != generation) {
@@ -140,18 +175,31 @@ impl Registry {
             self.entries.insert(inode, entry);
             self.paths.insert(entry.path);
         }
-        Ok(self.key(facts, generation))
+        Ok(self.key(inode, facts.born, generation))
     }
 
-    fn key(&self, facts: &Facts, generation: u32) -> FileKey {
-        FileKey::of(&[
-            b"file",
-            &self.epoch,
-            &facts.dev.to_le_bytes(),
-            &facts.ino.to_le_bytes(),
-            &facts.born.to_le_bytes(),
-            &generation.to_le_bytes(),
-        ])
+    /// Device and inode that a file is known by. A file system may be mounted under another device number than before: then the
+    /// file is the one that had the same path, inode, time of birth and beginning.
+    fn known_inode(&mut self, facts: &Facts, path: &Path, head: &[u8]) -> (u64, u64) {
+        let own = (facts.dev, facts.ino);
+        let path = hash_of_path(path);
+        let is_it = |entry: &Entry| entry.born == facts.born && entry.path == path && entry.head_len > 0 && entry.begins(head);
+        if facts.born == 0 || !self.paths.contains(&path) || self.entries.get(&own).is_some_and(is_it) {
+            return own;
+        }
+        let moved = self.renumbered.get(&facts.dev).map(|device| (*device, facts.ino));
+        if let Some(moved) = moved.filter(|moved| self.entries.get(moved).is_some_and(is_it)) {
+            return moved;
+        }
+        let found = self.entries.iter().find(|((_, ino), entry)| *ino == facts.ino && is_it(entry)).map(|(inode, _)| *inode);
+        if let Some((device, _)) = found {
+            self.renumbered.insert(facts.dev, device);
+        }
+        found.unwrap_or(own)
+    }
+
+    fn key(&self, (dev, ino): (u64, u64), born: i64, generation: u32) -> FileKey {
+        FileKey::of(&[b"file", &self.epoch, &dev.to_le_bytes(), &ino.to_le_bytes(), &born.to_le_bytes(), &generation.to_le_bytes()])
     }
 }
 
@@ -297,6 +345,45 @@ mod tests {
         let third = registry.identify(&facts(1, 5), Path::new("/x"), b"another", |k| Ok(*k != second)).unwrap();
         drop(registry);
         assert_eq!(third, key(&mut open(), &facts(1, 5), b"another"));
+    }
+
+    #[test]
+    fn a_file_system_under_another_device_number_has_the_same_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |dev: u64, ino: u64, born: i64| Facts { dev, ..facts(ino, born) };
+        let identify = |registry: &mut Registry, facts: &Facts, path: &str, head: &[u8]| {
+            registry.identify(facts, Path::new(path), head, |_| Ok(true)).unwrap()
+        };
+        let mut registry = Registry::open(dir.path(), [1; 16]).unwrap();
+        let a = identify(&mut registry, &at(7, 1, 50), "/a", b"head a");
+        let b = identify(&mut registry, &at(7, 2, 60), "/b", b"head b");
+        // What had the numbers 8 and 1 before.
+        let other = identify(&mut registry, &at(8, 1, 55), "/c", b"head c");
+        drop(registry);
+        let mut registry = Registry::open(dir.path(), [1; 16]).unwrap();
+        assert_eq!(identify(&mut registry, &at(8, 1, 50), "/a", b"head a and more"), a);
+        assert_eq!(identify(&mut registry, &at(8, 2, 60), "/b", b"head b"), b);
+        assert_eq!(identify(&mut registry, &at(7, 1, 55), "/c", b"head c"), other, "they changed places");
+        // What is not the same in all is another file.
+        for (facts, path, head) in [(at(9, 1, 51), "/a", "head a"), (at(9, 1, 50), "/b", "head a"), (at(9, 1, 50), "/a", "another")] {
+            let key = identify(&mut registry, &facts, path, head.as_bytes());
+            assert!(![a, b, other].contains(&key), "{path} {head}");
+        }
+    }
+
+    #[test]
+    fn what_is_on_a_device_that_nobody_sees_is_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut registry = Registry::open(dir.path(), [1; 16]).unwrap();
+        let here = key(&mut registry, &facts(1, 50), b"head");
+        let there = key(&mut registry, &Facts { dev: 8, ..facts(2, 60) }, b"head");
+        registry.see(&[7, 8], Nanos(0));
+        assert_eq!(registry.away(Nanos(0)), []);
+        let later = Nanos(0).after(AWAY_AFTER + Duration::from_secs(1));
+        registry.see(&[7], later);
+        assert_eq!(registry.away(later), [there]);
+        assert_eq!(registry.away(later.after(AWAY_AFTER * 2)).len(), 2);
+        assert_ne!(here, there);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use skidder_pipeline::source::{Chunk, Read, SinkSet, Source};
 use skidder_pipeline::value::Value;
 
 use super::file::{ReadFrom, glob};
+use super::leftovers::Witness;
 use super::overlap::Reach;
 use super::{SourceContext, check_common, default_max_held_bytes, default_max_record_bytes, default_rescan_interval_ms};
 use crate::metadata::{Select, SelectWord};
@@ -153,6 +154,7 @@ impl JournaldConfig {
         };
         let remembered = Remembered::load(&context.state_dir);
         let fresh = remembered.is_new();
+        let witness = (!context.once).then(|| context.leftovers.join(context.clock.now()));
         let mut source = Journald {
             sinks: context.sinks,
             config: Arc::new(Settings {
@@ -168,6 +170,7 @@ impl JournaldConfig {
             refused: HashSet::new(),
             told: false,
             remembered,
+            witness,
             from_end: fresh && self.read_from == ReadFrom::End,
             turn: 0,
             next_scan: Nanos(0),
@@ -207,6 +210,8 @@ struct Journald {
     told: bool,
     /// What outlasts the process.
     remembered: Remembered,
+    /// Says which journals are not forgotten: all that are remembered.
+    witness: Option<Witness>,
     /// Whether the files that are found first are skipped.
     from_end: bool,
     /// Where the next look for entries begins, so that journals that grow take turns.
@@ -258,6 +263,12 @@ impl Journald {
             self.forget_what_is_gone(&dirs);
         }
         self.remembered.save(now);
+        if let Some(witness) = self.witness.as_mut().filter(|witness| witness.is_due(now)) {
+            let open = self.journals.iter().map(|journal| journal.header.file_id);
+            let ids = self.remembered.ids().chain(self.done.values().copied()).chain(open);
+            let keys = ids.map(|file_id| journal::key(&self.context.epoch, &file_id)).collect();
+            witness.say(Some(keys), &*self.context.held, now);
+        }
     }
 
     fn open(&mut self, path: PathBuf, inode: Inode) {
@@ -434,6 +445,7 @@ impl Source for Journald {
             refused: self.refused.clone(),
             told: true,
             remembered: self.remembered.clone(),
+            witness: self.witness.clone().filter(|_| self.sinks.without(sinks).is_empty()),
             from_end: false,
             turn: 0,
             next_scan: Nanos(0),

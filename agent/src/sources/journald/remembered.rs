@@ -113,6 +113,11 @@ impl Remembered {
         }
     }
 
+    /// The ids of all files that are remembered.
+    pub(super) fn ids(&self) -> impl Iterator<Item = [u8; 16]> + '_ {
+        self.files.keys().filter_map(|id| parse(id))
+    }
+
     /// Forgets the files of which `is_gone` says so.
     pub(super) fn drop_gone(&mut self, is_gone: impl Fn(&[u8; 16], &Known) -> bool) {
         let before = self.files.len();

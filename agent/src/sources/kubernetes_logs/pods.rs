@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use globset::GlobSet;
 use skidder_pipeline::edge::Clock;
+use smallvec::SmallVec;
 
 use super::super::identity::Facts;
 use super::super::tail::open::{Owners, Refusal, Root};
@@ -40,6 +41,8 @@ pub(super) struct PodLogs {
     exclude: GlobSet,
     /// The state of the root itself.
     state: State,
+    /// Whether the root is another directory than the one in which the pods were last seen.
+    is_moved: bool,
     /// Those that are there, in the order of their paths.
     pods: Vec<Pod>,
     /// How many of them the scan under way has not come to.
@@ -65,10 +68,12 @@ struct State(i64, u64);
 /// No directory has the inode 0.
 const UNKNOWN: State = State(0, 0);
 
+/// A pod. Most have one container, and there are thousands.
 struct Pod {
-    dir: Arc<Path>,
+    /// Its directory, as long as there is no container whose path says it.
+    own: Option<Arc<Path>>,
     state: State,
-    containers: Box<[Container]>,
+    containers: SmallVec<[Container; 1]>,
 }
 
 #[derive(Clone)]
@@ -86,14 +91,14 @@ impl PodLogs {
         clock: Arc<dyn Clock>,
     ) -> PodLogs {
         let place = Below { root: None, path, owners, clock };
-        PodLogs { place, docker, include, exclude, state: UNKNOWN, pods: Vec::new(), rest: 0, turn: 0, all: true }
+        PodLogs { place, docker, include, exclude, state: UNKNOWN, is_moved: false, pods: Vec::new(), rest: 0, turn: 0, all: true }
     }
 
     /// Looks for pods; then, unless only `new` ones matter, begins to go through all.
     fn scan_root(&mut self, new: bool, watch: &mut Watch, listing: &mut Listing) {
         // Removed and made anew, or mounted over.
         if self.place.root.take_if(|root| !root.is_at(&self.place.path)).is_some() {
-            self.state = UNKNOWN;
+            (self.state, self.is_moved) = (UNKNOWN, true);
             self.pods.iter_mut().for_each(Pod::look_again);
         }
         if self.place.root.is_none() {
@@ -117,59 +122,73 @@ impl PodLogs {
     /// Brings the pods in line with what is there. Says whether that could be found out.
     fn list_root(&mut self, root: &Arc<Path>, new: bool, watch: &mut Watch, listing: &mut Listing) -> bool {
         let before = self.place.state_of(root);
-        let Some(entries) = self.place.list(root, watch, listing) else { return false };
-        let mut there: Vec<Arc<Path>> = directories(&entries).filter(|dir| parse_pod(name_of(dir)).is_some()).map(Arc::from).collect();
-        drop(entries);
-        there.sort_unstable();
-        let mut old = std::mem::take(&mut self.pods).into_iter().peekable();
-        let mut pods = Vec::with_capacity(there.len());
-        let mut found = Vec::new();
-        for dir in there {
-            while let Some(pod) = old.next_if(|pod| pod.dir < dir) {
-                self.left_out(pod, new, &mut pods, listing);
+        watch.add(root);
+        let entries = match fs::read_dir(root) {
+            Ok(entries) => entries,
+            Err(error) => {
+                refuse(root, error, listing);
+                return false;
             }
-            match old.next_if(|pod| pod.dir == dir) {
-                Some(pod) => pods.push(pod),
-                None => {
-                    found.push(pods.len());
-                    pods.push(Pod { dir, state: UNKNOWN, containers: Box::default() });
-                }
+        };
+        // What is known already is not kept: there may be thousands.
+        let mut there = vec![false; self.pods.len()];
+        let mut found: Vec<Arc<Path>> = Vec::new();
+        for entry in entries.flatten().filter(is_directory) {
+            let dir = entry.path();
+            match self.pod(&dir) {
+                Some(index) => there[index] = true,
+                None if parse_pod(name_of(&dir)).is_some() => found.push(dir.into()),
+                None => {}
             }
         }
-        old.for_each(|pod| self.left_out(pod, new, &mut pods, listing));
-        self.pods = pods;
+        // An empty directory in the place of the root is what a file system that is not mounted leaves.
+        self.is_moved &= found.is_empty() && !there.contains(&true);
+        let keeps_all = new || self.is_moved;
+        for (pod, is_there) in std::mem::take(&mut self.pods).into_iter().zip(there) {
+            // Only a look at all takes one that the listing does not have for gone.
+            if is_there || keeps_all {
+                self.pods.push(pod);
+            } else {
+                self.left_out(pod, listing);
+            }
+        }
+        if !found.is_empty() {
+            self.pods.extend(found.iter().map(|dir| Pod { own: Some(dir.clone()), state: UNKNOWN, containers: SmallVec::new() }));
+            self.pods.sort_unstable_by(|a, b| text(a.dir()).cmp(text(b.dir())));
+        }
         self.state = if new { UNKNOWN } else { self.place.settled(before) };
         if new {
-            found.into_iter().for_each(|index| self.scan_pod(index, watch, listing));
+            for index in found.iter().filter_map(|dir| self.pod(dir)).collect::<Vec<_>>() {
+                self.scan_pod(index, watch, listing);
+            }
         }
         true
     }
 
-    /// A pod that a listing does not have: only a look at all takes it for gone.
-    fn left_out(&mut self, pod: Pod, keep: bool, pods: &mut Vec<Pod>, listing: &mut Listing) {
-        if keep {
-            return pods.push(pod);
-        }
+    fn left_out(&mut self, pod: Pod, listing: &mut Listing) {
         if let Some(docker) = &mut self.docker {
-            docker.containers.retain(|_, container| container.parent() != Some(&*pod.dir));
+            docker.containers.retain(|_, container| container.parent() != Some(pod.dir()));
         }
         listing.gone.extend(pod.containers.into_iter().map(|container| container.dir));
     }
 
     fn scan_pod(&mut self, index: usize, watch: &mut Watch, listing: &mut Listing) {
         let Some(pod) = self.pods.get_mut(index) else { return };
-        let state = self.place.state_of(&pod.dir);
-        if (pod.state == UNKNOWN || state != Some(pod.state))
-            && let Some(entries) = self.place.list(&pod.dir, watch, listing)
-        {
-            pod.state = self.place.settled(state);
-            let mut old = std::mem::take(&mut pod.containers).into_vec();
-            let containers = directories(&entries).map(|dir| match old.iter().position(|container| *container.dir == *dir) {
-                Some(at) => old.swap_remove(at),
-                None => Container { dir: dir.into(), state: UNKNOWN },
-            });
-            pod.containers = containers.collect();
-            listing.gone.extend(old.into_iter().map(|container| container.dir));
+        let state = self.place.state_of(pod.dir());
+        if pod.state == UNKNOWN || state != Some(pod.state) {
+            let dir: Arc<Path> = pod.own.clone().unwrap_or_else(|| pod.dir().into());
+            if let Some(entries) = self.place.list(&dir, watch, listing) {
+                pod.state = self.place.settled(state);
+                let mut old = std::mem::take(&mut pod.containers);
+                let there = entries.iter().filter(|entry| is_directory(entry)).map(fs::DirEntry::path);
+                let containers = there.map(|dir| match old.iter().position(|container| *container.dir == *dir) {
+                    Some(at) => old.swap_remove(at),
+                    None => Container { dir: dir.into(), state: UNKNOWN },
+                });
+                pod.containers = containers.collect();
+                listing.gone.extend(old.into_iter().map(|container| container.dir));
+                pod.be_known_by(dir, watch);
+            }
         }
         let mut containers = std::mem::take(&mut pod.containers);
         for container in &mut containers {
@@ -284,7 +303,7 @@ impl PodLogs {
     }
 
     fn pod(&self, dir: &Path) -> Option<usize> {
-        self.pods.binary_search_by(|pod| (*pod.dir).cmp(dir)).ok()
+        self.pods.binary_search_by(|pod| text(pod.dir()).cmp(text(dir))).ok()
     }
 
     fn container(&self, dir: &Path) -> Option<(usize, usize)> {
@@ -294,6 +313,22 @@ impl PodLogs {
 }
 
 impl Pod {
+    fn dir(&self) -> &Path {
+        let of_container = || self.containers.first().and_then(|container| container.dir.parent());
+        self.own.as_deref().or_else(of_container).unwrap_or(Path::new(""))
+    }
+
+    /// Leaves the text of its path to its first container, if it has one.
+    fn be_known_by(&mut self, dir: Arc<Path>, watch: &mut Watch) {
+        self.own = match self.containers.first() {
+            Some(container) => {
+                watch.know_parent_by(&container.dir);
+                None
+            }
+            None => Some(dir),
+        };
+    }
+
     /// Whether it changes only together with the time of one of its directories.
     fn is_settled(&self) -> bool {
         self.state != UNKNOWN && self.containers.iter().all(|container| container.state != UNKNOWN)
@@ -335,17 +370,26 @@ impl Below {
         match fs::read_dir(dir) {
             Ok(entries) => Some(entries.flatten().collect()),
             Err(error) => {
-                if error.kind() != std::io::ErrorKind::NotFound {
-                    listing.refused.push((dir.to_path_buf(), Refusal::Io(error)));
-                }
+                refuse(dir, error, listing);
                 None
             }
         }
     }
 }
 
-fn directories(entries: &[fs::DirEntry]) -> impl Iterator<Item = PathBuf> {
-    entries.iter().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(fs::DirEntry::path)
+fn refuse(dir: &Path, error: std::io::Error, listing: &mut Listing) {
+    if error.kind() != std::io::ErrorKind::NotFound {
+        listing.refused.push((dir.to_path_buf(), Refusal::Io(error)));
+    }
+}
+
+fn is_directory(entry: &fs::DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_dir())
+}
+
+/// What pods are ordered by: to compare paths part by part would cost more.
+fn text(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
 }
 
 impl Discover for PodLogs {
@@ -460,7 +504,7 @@ mod tests {
         let mut listing = Listing::default();
         pods.scan(None, &mut watch, &mut listing);
         assert_eq!((listing.units.len(), listing.gone.len(), pods.pods.len()), (6, 1, 6));
-        assert!(pods.pods.is_sorted_by(|a, b| a.dir < b.dir));
+        assert!(pods.pods.is_sorted_by(|a, b| a.dir() < b.dir()));
     }
 
     #[test]

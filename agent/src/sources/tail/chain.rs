@@ -1,8 +1,11 @@
 //! The order of a log's generations.
 
-use std::collections::VecDeque;
+use smallvec::SmallVec;
 
 use super::generation::Generation;
+
+/// The generations of one log. Most logs have one, and there are thousands of logs: it lies where the chain does.
+pub(super) type Chain = SmallVec<[Generation; 1]>;
 
 /// What a compressed log turned out to be.
 pub(super) enum Found {
@@ -19,17 +22,17 @@ pub(super) enum Found {
 /// The links keep their order, whatever happens to their names: they were written one after the other, and they vanish in any
 /// order. A new one goes before the next that is listed after it: what is not listed any more was rotated away or removed,
 /// and is older.
-pub(super) fn merge(chain: Vec<Generation>, new: Vec<(usize, Generation)>, places: &[(usize, usize)]) -> VecDeque<Generation> {
+pub(super) fn merge(chain: Chain, new: Vec<(usize, Generation)>, places: &[(usize, usize)]) -> Chain {
     let end = chain.len();
     let place = |number: usize| places.iter().filter(|(listed, _)| *listed > number).map(|(_, at)| *at).min().unwrap_or(end);
-    let mut new: VecDeque<(usize, Generation)> = new.into_iter().map(|(number, generation)| (place(number), generation)).collect();
-    let mut merged = VecDeque::with_capacity(end + new.len());
+    let mut merged = Chain::with_capacity(end + new.len());
+    let mut new = new.into_iter().map(|(number, generation)| (place(number), generation)).peekable();
     for (at, link) in chain.into_iter().enumerate() {
-        while let Some((_, generation)) = new.pop_front_if(|(before, _)| *before <= at) {
-            merged.push_back(generation);
+        while let Some((_, generation)) = new.next_if(|(before, _)| *before <= at) {
+            merged.push(generation);
         }
-        merged.push_back(link);
+        merged.push(link);
     }
-    merged.extend(new.into_iter().map(|(_, generation)| generation));
+    merged.extend(new.map(|(_, generation)| generation));
     merged
 }

@@ -45,6 +45,12 @@ pub(crate) trait Describe: Send + Sync {
     /// nobody writes costs next to nothing), and when what is known of its pod changed.
     fn describe(&self, path: &Path, place: &Place) -> Origin;
 
+    /// The namespace and the name of the pod that a unit's logs are of.
+    fn pod_of<'a>(&self, unit: &'a Path) -> Option<(&'a str, &'a str)> {
+        let _ = unit;
+        None
+    }
+
     /// A hold on what is known of the pod that a unit's logs are of, for as long as they are read.
     fn hold(&self, unit: &Path) -> Option<Hold> {
         let _ = unit;
@@ -58,19 +64,28 @@ impl<F: Fn(&Path, &Place) -> Origin + Send + Sync> Describe for F {
     }
 }
 
-/// A log's path: that of its unit, whose text is shared, and what is below it.
+/// A log's path: that of its unit, and what is below it. The texts of both are shared: there are thousands of `0.log`.
 #[derive(Clone, Debug)]
 pub(crate) struct LogPath {
     unit: Arc<Path>,
-    below: Option<Box<Path>>,
+    below: Option<Arc<Path>>,
 }
 
 impl LogPath {
-    pub(crate) fn new(unit: &Arc<Path>, path: &Path) -> LogPath {
-        match path.strip_prefix(unit) {
-            Ok(below) => LogPath { unit: unit.clone(), below: (!below.as_os_str().is_empty()).then(|| below.into()) },
-            Err(_) => LogPath { unit: path.into(), below: None },
+    /// `last` is what is below the unit of the log before.
+    pub(crate) fn new(unit: &Arc<Path>, path: &Path, last: &mut Option<Arc<Path>>) -> LogPath {
+        let Ok(below) = path.strip_prefix(unit) else { return LogPath { unit: path.into(), below: None } };
+        if below.as_os_str().is_empty() {
+            return LogPath { unit: unit.clone(), below: None };
         }
+        if last.as_deref() != Some(below) {
+            *last = Some(below.into());
+        }
+        LogPath { unit: unit.clone(), below: last.clone() }
+    }
+
+    pub(crate) fn unit(&self) -> &Path {
+        &self.unit
     }
 
     pub(crate) fn to_path(&self) -> PathBuf {
@@ -93,6 +108,8 @@ pub(crate) struct Listing {
     pub units: Vec<(Arc<Path>, Vec<Entry>)>,
     /// Units that are there no more.
     pub gone: Vec<Arc<Path>>,
+    /// The devices of what was met, where that is of interest.
+    pub devices: Vec<u64>,
     /// Whether there is more to list, so that reading can begin meanwhile.
     pub more: bool,
     /// Paths that are not read, with why, to be reported once each.

@@ -69,6 +69,14 @@ impl Env {
         }
     }
 
+    /// Counts bytes of a unit's log that were lost before they could be read.
+    pub(super) fn count_lost(&self, stats: &SourceStats, unit: &Path, bytes: u64) {
+        stats.lost_bytes.add(bytes);
+        if let Some((namespace, pod)) = self.describe.pod_of(unit) {
+            stats.lost_by_pod.add(namespace, pod, bytes, self.clock.now());
+        }
+    }
+
     pub(super) fn line_timeout(&self) -> Option<Duration> {
         self.rules.multiline.as_ref().map(|multiline| multiline.timeout)
     }

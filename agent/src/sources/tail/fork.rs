@@ -11,6 +11,8 @@ impl Tailer {
         let mut fork = Tailer::new(self.env.fork(sinks), self.discover.fork(), self.settings);
         self.streams.iter().flatten().for_each(|stream| fork.adopt(stream));
         fork.scanned = true;
+        // One that takes this one's place.
+        fork.witness = self.witness.clone().filter(|_| self.env.sinks.without(sinks).is_empty());
         fork
     }
 
@@ -22,7 +24,7 @@ impl Tailer {
                 Ok(fork) => {
                     self.inodes.insert((fork.facts.dev, fork.facts.ino));
                     if let Some(own) = &mut self.streams[index] {
-                        own.chain.push_back(fork);
+                        own.chain.push(fork);
                     }
                 }
                 // What still has a name is found by it.

@@ -13,7 +13,7 @@ use skidder_pipeline::position::{FileKey, MARKER_BYTES, Range, marker};
 use skidder_pipeline::shared::Shared;
 use skidder_pipeline::source::{Chunk, SinkSet};
 
-use super::super::assemble::{Block, assemble, constants};
+use super::super::assemble::{Beyond, Block, assemble, constants};
 use super::super::claims::Claim;
 use super::super::framing::{Format, Framing};
 use super::super::identity::{Facts, Text, marker_before};
@@ -81,7 +81,7 @@ pub(super) struct Generation {
 struct Rare {
     /// What the sinks held when it was met, as long as reading has not passed all of it.
     held: HeldBy,
-    /// Keys of contents that this file had before.
+    /// Keys of contents that this file had before, or that begin as its own does: they are not given again.
     former: Vec<FileKey>,
     /// What is known to be dealt with from the start, to be told to sinks.
     announcements: Vec<(SinkSet, Vec<Range>)>,
@@ -134,6 +134,24 @@ impl Generation {
 
     fn has_announcements(&self) -> bool {
         self.rare.as_ref().is_some_and(|rare| !rare.announcements.is_empty())
+    }
+
+    /// Keys that it cannot have.
+    pub(super) fn is_none_of(&mut self, mut keys: Vec<FileKey>) {
+        keys.retain(|key| !self.former().contains(key));
+        if !keys.is_empty() {
+            self.rare().former.extend(keys);
+        }
+    }
+
+    /// The keys of contents that its file held before, or that begin as it does.
+    pub(super) fn former(&self) -> &[FileKey] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.former)
+    }
+
+    /// Whether there is nothing in it yet to know it by.
+    pub(super) fn is_without_line(&self) -> bool {
+        self.facts.size == 0 || !self.failing && self.tried >= self.facts.size
     }
 
     /// Its key, once that is known.
@@ -294,7 +312,7 @@ impl Generation {
             None if text.iter().all(|b| *b == 0) => got,
             None => return self.long_line(env, joiner, chunk, now, take_open, (needs, edge, framing)),
         };
-        let block = Block { file: key, needs, start, end: start + end, offset: self.cursor, beyond: 0, now };
+        let block = Block { file: key, needs, start, end: start + end, offset: self.cursor, beyond: Beyond::default(), now };
         let taken = assemble(&env.rules, framing, joiner, &mut chunk.batch, &mut chunk.covers, &env.stats, block);
         let last = marker(&chunk.batch.bytes()[constants::HEAD..start + taken]);
         Ok(self.finish(env, joiner, chunk, needs, (taken as u64, last, start + taken)))
@@ -360,7 +378,9 @@ impl Generation {
         if got < keep {
             return Ok(Step::Moved);
         }
-        let beyond = (len - keep) as u64;
+        let mut last = [0; 2];
+        let ends = self.content.read_text(&mut last, line_end.saturating_sub(2))?;
+        let beyond = Beyond::of((len - keep) as u64, &last[..ends]);
         let block = Block { file: key, needs, start, end: start + keep, offset: self.cursor, beyond, now };
         let Some(last) = marker_before(&self.content, line_end)? else { return Ok(Step::Truncated) };
         let taken = assemble(&env.rules, framing, joiner, &mut chunk.batch, &mut chunk.covers, &env.stats, block);
@@ -390,7 +410,7 @@ impl Generation {
         {
             let lost_bytes = self.facts.size.saturating_sub(end);
             env.stats.failed_files.add(1);
-            env.stats.lost_bytes.add(lost_bytes);
+            env.count_lost(&env.stats, self.path.unit(), lost_bytes);
             tracing::warn!(source = %env.name, path = %self.path.to_path().display(), %error, lost_bytes, "a compressed log is damaged; what lies before that was read");
         }
         self.facts.size = end;

@@ -89,7 +89,7 @@ impl Tailer {
     /// Closes a stream's oldest deleted file, read or not: its space is needed.
     fn give_up_oldest(&mut self, stream: &mut Stream) {
         let Some(at) = stream.chain.iter().position(|generation| generation.facts.deleted) else { return };
-        let Some(generation) = stream.chain.remove(at) else { return };
+        let generation = stream.chain.remove(at);
         self.inodes.remove(&(generation.facts.dev, generation.facts.ino));
         let key = generation.key();
         stream.joiner.give_up(true, |file| Some(*file) == key);
@@ -98,7 +98,7 @@ impl Tailer {
         }
         let lost = generation.unread();
         if lost > 0 {
-            self.env.losses.lost_bytes.add(lost);
+            self.env.count_lost(&self.env.losses, &stream.unit, lost);
             tracing::warn!(
                 source = %self.env.name, log = %stream.unit.display(), lost_bytes = lost, max_held_bytes = self.settings.max_held_bytes,
                 "a deleted log is given up before it is read, since deleted logs take too much of the disk; the oldest of the container that holds most"

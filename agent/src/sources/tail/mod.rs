@@ -5,6 +5,7 @@
 //! read take turns by bytes; the others are asked for growth at intervals that double from 50 ms to 2 s. One that rests longer
 //! is asked at rescans alone, and meanwhile inotify tells of writes to it.
 
+mod census;
 mod chain;
 mod discover;
 mod env;
@@ -31,6 +32,9 @@ use skidder_pipeline::shared::Shared;
 use skidder_pipeline::source::{Chunk, Read, SinkSet, Source};
 
 use crate::metadata::Verdict;
+
+use super::leftovers::{Leftovers, Witness};
+use census::Census;
 
 pub(crate) use discover::{Age, Describe, Discover, Entry, Listing, Origin, Place};
 pub(crate) use env::{Env, Settings};
@@ -80,7 +84,13 @@ pub(crate) struct Tailer {
     next_watch: Nanos,
     scanned: bool,
     sums: Share,
+    /// Says which files are there, so that what is held of others can be forgotten.
+    witness: Option<Witness>,
+    /// What the scan under way found of that.
+    census: Option<Census>,
     warned: HashSet<PathBuf>,
+    /// The name of the log that was opened last: see [`LogPath::new`](discover::LogPath::new).
+    last_name: Option<Arc<Path>>,
 }
 
 impl Tailer {
@@ -105,8 +115,19 @@ impl Tailer {
             next_watch: Nanos(0),
             scanned: false,
             sums: Share::default(),
+            witness: None,
+            census: None,
             warned: HashSet::new(),
+            last_name: None,
         }
+    }
+
+    /// The same, taking part in what is forgotten.
+    pub(crate) fn with_part_in(mut self, leftovers: &Arc<Leftovers>) -> Tailer {
+        if !self.env.once {
+            self.witness = Some(leftovers.join(self.env.clock.now()));
+        }
+        self
     }
 
     /// Lets the stream at the head of the queue take its turn. `None` where that came to nothing to hand over.

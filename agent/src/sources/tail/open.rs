@@ -44,6 +44,9 @@ pub(crate) enum Refusal {
     /// What a glob matches and is not meant to be read.
     #[error("{0}")]
     Unfit(&'static str),
+    /// What a glob is too wide for.
+    #[error("more than 200,000 entries are below it; not all are looked at")]
+    TooMany,
     /// It is gone: no fault.
     #[error("it is gone")]
     Gone,
@@ -76,7 +79,7 @@ impl Refusal {
             Refusal::Owner(_) => &refused.owner,
             Refusal::HardLink(_) => &refused.hard_link,
             Refusal::Taken(_) => &refused.overlap,
-            Refusal::Unfit(_) | Refusal::Gone | Refusal::Root(_) | Refusal::Io(_) => &stats.failed_files,
+            Refusal::Unfit(_) | Refusal::TooMany | Refusal::Gone | Refusal::Root(_) | Refusal::Io(_) => &stats.failed_files,
         };
         counter.add(1);
     }

@@ -26,7 +26,7 @@ impl Stream {
 
     /// How fast it may be read: as the source says, or slower where its pod wants that.
     pub(super) fn rate(&self, of_source: Option<u64>) -> Option<u64> {
-        let of_pod = self.hold.as_ref().and_then(Hold::rate_limit);
+        let of_pod = self.hold.as_deref().and_then(Hold::rate_limit);
         [of_source, of_pod].into_iter().flatten().min()
     }
 }

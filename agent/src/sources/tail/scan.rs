@@ -5,11 +5,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use skidder_pipeline::edge::Nanos;
+use skidder_pipeline::position::FileKey;
 
 use crate::metadata::Verdict;
 
 use super::super::identity::Facts;
-use super::chain::{Found, merge};
+use super::census::Census;
+use super::chain::{Chain, Found, merge};
 use super::discover::{Entry, Listing, LogPath};
 use super::generation::{Compressed, Content, Generation, Memory};
 use super::open::Refusal;
@@ -38,6 +40,9 @@ impl Tailer {
         }
         if !full && self.seen.changed.is_empty() && !self.more {
             return;
+        }
+        if full && !self.more {
+            self.begin_census(now);
         }
         let started = self.env.clock.now();
         let mut listing = Listing::default();
@@ -75,8 +80,12 @@ impl Tailer {
         }
         if !std::mem::take(&mut self.incomplete).is_empty() {
             self.next_scan = self.next_scan.min(now.after(WATCH_INTERVAL));
+            self.census.iter_mut().for_each(Census::is_incomplete);
         }
         self.scanned |= !self.more;
+        if !self.more {
+            self.end_census(now);
+        }
     }
 
     /// Takes in what inotify says. Says whether some of it was lost.
@@ -98,10 +107,12 @@ impl Tailer {
         lost
     }
 
-    pub(super) fn apply(&mut self, listing: Listing, now: Nanos) {
+    pub(super) fn apply(&mut self, mut listing: Listing, now: Nanos) {
         for (path, why) in listing.refused {
+            self.census.iter_mut().for_each(|census| census.refused(&why));
             self.warn(path, &why);
         }
+        self.census.iter_mut().for_each(|census| census.devices(std::mem::take(&mut listing.devices)));
         for (unit, entries) in listing.units {
             let index = match self.units.get(&unit) {
                 Some(index) => *index,
@@ -120,7 +131,7 @@ impl Tailer {
     }
 
     pub(super) fn insert(&mut self, unit: Arc<Path>) -> usize {
-        let stream = Some(Box::new(Stream::new(unit.clone(), self.env.describe.hold(&unit))));
+        let stream = Some(Box::new(Stream::new(unit.clone(), self.env.describe.hold(&unit).map(Box::new))));
         let index = match self.free.pop() {
             Some(index) => {
                 self.streams[index] = stream;
@@ -141,6 +152,7 @@ impl Tailer {
         stream.gone = false;
         // What was read of it before stays known: it may be read on one day.
         if stream.verdict(&self.env, now) == Verdict::Leave {
+            entries.iter().for_each(|entry| self.count_unopened(&stream.unit, entry, now));
             self.leave_unread(&mut stream);
             self.recount(&mut stream);
             if !stream.active && stream.due == Nanos(0) {
@@ -154,10 +166,8 @@ impl Tailer {
             self.ask(&mut stream);
             stream.due = Nanos(0);
         }
-        let mut chain: Vec<Generation> = std::mem::take(&mut stream.chain).into();
-        for generation in &mut chain {
-            generation.unlisted = true;
-        }
+        let mut chain = std::mem::take(&mut stream.chain);
+        chain.iter_mut().for_each(|generation| generation.unlisted = true);
         let mut new: Vec<(usize, Generation)> = Vec::new();
         let mut places = Vec::new();
         for (number, entry) in entries.iter().enumerate() {
@@ -168,6 +178,7 @@ impl Tailer {
             } else if self.is_ignored(entry) {
                 // It may be written again, which does not show in its directory.
                 self.discover.look_again(&stream.unit);
+                self.count_unopened(&stream.unit, entry, now);
             } else if !self.inodes.contains(&inode)
                 && self.closed.get(&inode).is_none_or(|memory| (memory.size, memory.modified) != (entry.size, entry.modified))
             {
@@ -185,22 +196,24 @@ impl Tailer {
                         new.push((number, generation));
                     }
                     Err(refusal) => {
+                        self.census.iter_mut().for_each(|census| census.refused(&refusal));
                         self.discover.look_again(&stream.unit);
                         if matches!(refusal, Refusal::Gone) {
                             self.incomplete.insert(stream.unit.clone());
                         }
                     }
                 }
+            } else {
+                self.count_closed(inode);
             }
         }
         for generation in chain.iter_mut().filter(|generation| generation.unlisted) {
             generation.compressed = None;
         }
         stream.chain = merge(chain, new, &places);
-        // Most chains have one link, and there are thousands of chains.
-        stream.chain.shrink_to_fit();
-        if self.past.contains_key(&stream.unit) {
-            let open: Vec<_> = stream.chain.iter().filter_map(Generation::key).collect();
+        if self.past.contains_key(&stream.unit)
+            && let Some(open) = self.open_keys(&mut stream)
+        {
             self.forget_past(&stream.unit, |inode| entries.iter().all(|entry| (entry.dev, entry.ino) != inode), &open);
         }
         self.recount(&mut stream);
@@ -214,6 +227,24 @@ impl Tailer {
         self.streams[index] = Some(stream);
     }
 
+    /// The keys of all open generations; `None` where one cannot be told yet. A file that was closed may be there as another: on a
+    /// file system that was mounted under another device number, or restored.
+    fn open_keys(&self, stream: &mut Stream) -> Option<Vec<FileKey>> {
+        let mut keys = Vec::new();
+        for index in 0..stream.chain.len() {
+            stream.tell_apart(index);
+            let generation = &mut stream.chain[index];
+            if generation.facts.size == 0 {
+                continue;
+            }
+            if generation.key().is_none() {
+                generation.identify(&self.env, false).ok();
+            }
+            keys.push(generation.key()?);
+        }
+        Some(keys)
+    }
+
     /// Whether a file that is not open was not written for too long.
     fn is_ignored(&self, entry: &Entry) -> bool {
         let age = self.env.clock.unix_nanos().saturating_sub(entry.modified);
@@ -222,7 +253,7 @@ impl Tailer {
 
     /// Opens what a listing found. Where the path leads nowhere by now, or to another file, it is gone: the next listing will
     /// say where to.
-    fn open(&mut self, unit: &Arc<Path>, entry: &Entry, now: Nanos) -> Result<Generation, Refusal> {
+    pub(super) fn open(&mut self, unit: &Arc<Path>, entry: &Entry, now: Nanos) -> Result<Generation, Refusal> {
         let claim = match self.env.claims.claim(&self.env.name, (entry.dev, entry.ino)) {
             Ok(claim) => claim,
             Err(other) => {
@@ -251,7 +282,8 @@ impl Tailer {
         } else {
             (Content::Plain(file), facts)
         };
-        let mut generation = Generation::new(content, facts, LogPath::new(unit, &entry.path), entry.place.clone(), claim, now);
+        let path = LogPath::new(unit, &entry.path, &mut self.last_name);
+        let mut generation = Generation::new(content, facts, path, entry.place.clone(), claim, now);
         generation.format = entry.format;
         generation.compressed = entry.compressed.then(|| Box::new(entry.clone()));
         if let Some(memory) = self.closed.remove(&(facts.dev, facts.ino)) {
@@ -265,13 +297,7 @@ impl Tailer {
 
     /// Finds out of which generation `generation` is the compressed form: one of `chain` that no name leads to, which is read
     /// on as long as it is open, or none, so that it is to be read itself if not all of it was.
-    fn compressed(
-        &mut self,
-        unit: &Arc<Path>,
-        mut generation: Generation,
-        entry: &Entry,
-        (chain, now): (&mut [Generation], Nanos),
-    ) -> Found {
+    fn compressed(&mut self, unit: &Arc<Path>, mut generation: Generation, entry: &Entry, (chain, now): (&mut Chain, Nanos)) -> Found {
         let identified = generation.identify(&self.env, true);
         generation.release();
         if !matches!(identified, Ok(true)) {

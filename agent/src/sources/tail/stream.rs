@@ -1,6 +1,5 @@
 //! A stream: the generations of one log, read as one text, oldest first.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use crate::metadata::Hold;
 
 use super::super::assemble::{assemble_ready, constants};
 use super::super::join::Joiner;
+use super::chain::Chain;
 use super::generation::{Generation, Step, recycle};
 use super::limits::{Allowance, Share};
 use super::{Env, MAX_POLL, MIN_POLL, WATCHED_POLL};
@@ -41,7 +41,7 @@ pub(super) enum Turn {
 /// The chain of one log's generations.
 pub(super) struct Stream {
     pub unit: Arc<Path>,
-    pub chain: VecDeque<Generation>,
+    pub chain: Chain,
     pub joiner: Joiner,
     /// When to look for growth.
     pub due: Nanos,
@@ -54,7 +54,7 @@ pub(super) struct Stream {
     /// What it last added to the sums of its source.
     pub share: Option<Box<Share>>,
     /// What is known of the pod that writes it.
-    pub hold: Option<Hold>,
+    pub hold: Option<Box<Hold>>,
     /// Whether no listing knows it any more.
     pub gone: bool,
     /// Whether the watch of its directory would tell of writes to it.
@@ -70,10 +70,10 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(unit: Arc<Path>, hold: Option<Hold>) -> Stream {
+    pub(super) fn new(unit: Arc<Path>, hold: Option<Box<Hold>>) -> Stream {
         Stream {
             unit,
-            chain: VecDeque::new(),
+            chain: Chain::new(),
             joiner: Joiner::default(),
             due: Nanos(0),
             active: false,
@@ -97,6 +97,7 @@ impl Stream {
             return Turn::Chunk;
         }
         for index in 0..self.chain.len() {
+            self.tell_apart(index);
             let take_open = env.once || self.ends_open(index, now) || env.stopping && self.chain[index].facts.deleted;
             let generation = &mut self.chain[index];
             let step = generation.step(env, &mut self.joiner, chunk, now, take_open);
@@ -136,10 +137,20 @@ impl Stream {
         if self.joiner.ready.is_empty() { Turn::Idle(self.next_look(env, now)) } else { Turn::Moved }
     }
 
+    /// Sees to it that a generation that is not known yet does not get the key of another one that is there: two may begin with
+    /// the same line. One that no listing has any more may be the same, on a file system that was mounted anew.
+    pub(super) fn tell_apart(&mut self, index: usize) {
+        if self.chain.len() == 1 || self.chain[index].key().is_some() {
+            return;
+        }
+        let others = self.chain.iter().filter(|other| !other.unlisted).filter_map(Generation::key).collect();
+        self.chain[index].is_none_of(others);
+    }
+
     /// Looks for growth. Says whether there is something to do.
     pub(super) fn poll(&mut self, env: &Env, now: Nanos) -> bool {
         let mut changed = false;
-        for generation in &mut self.chain {
+        for generation in self.chain.iter_mut() {
             changed |= generation.refresh(now);
         }
         if changed {
@@ -236,7 +247,7 @@ impl Stream {
                 && (generation.unlisted || !generation.key().is_some_and(|key| self.joiner.waits_for(&key)));
             let over = generation.unlisted || generation.is_compressed() || (!last && self.has_newer(index));
             if done && over {
-                finished.extend(self.chain.remove(index));
+                finished.push(self.chain.remove(index));
             } else {
                 index += 1;
             }
@@ -289,7 +300,7 @@ impl Stream {
         let generation = &mut self.chain[index];
         let old = generation.key();
         let lost = generation.restart(now);
-        env.stats.lost_bytes.add(lost);
+        env.count_lost(&env.stats, &self.unit, lost);
         tracing::info!(source = %env.name, path = %generation.path.to_path().display(), lost_bytes = lost, "a log was cut or written anew; it is read from its start");
         self.joiner.give_up(env.has_last_line(), |file| Some(*file) == old);
     }

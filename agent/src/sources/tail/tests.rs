@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod cases;
 mod files;
 mod limits;
 mod pods;
@@ -107,6 +108,11 @@ impl Rig {
         self.tailer = Some(tailer);
     }
 
+    /// Ends the source without a word to it.
+    pub fn kill(&mut self) {
+        self.tailer = None;
+    }
+
     pub fn stop(&mut self) {
         self.tailer.as_mut().unwrap().stop();
     }
@@ -147,6 +153,16 @@ impl Rig {
                 texts.extend(got.records.into_iter().map(|(_, _, text)| text));
             }
             self.now = self.now.after(Duration::from_millis(100));
+        }
+        texts
+    }
+
+    /// Lets hours pass, with a look at all in each, and commits what was read.
+    pub fn pass_hours(&mut self, hours: u64) -> Vec<String> {
+        let mut texts = Vec::new();
+        for _ in 0..hours {
+            self.now = self.now.after(Duration::from_secs(3_600));
+            texts.extend(self.pass(1));
         }
         texts
     }

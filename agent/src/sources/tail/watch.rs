@@ -20,6 +20,8 @@ const NAMES: WatchMask = WatchMask::CREATE.union(WatchMask::MOVED_TO).union(Watc
 pub(crate) struct Watch {
     inotify: Option<Inotify>,
     by_descriptor: HashMap<i32, Arc<Path>>,
+    /// Watched directories that are not named themselves, but by one that is in them: there are thousands.
+    parents: HashMap<i32, Arc<Path>>,
     buffer: Vec<u8>,
     complete: bool,
     /// Whether something may have happened that was not told since the last look at all.
@@ -46,7 +48,7 @@ impl Watch {
     fn of(inotify: io::Result<Inotify>) -> Watch {
         let inotify = inotify.inspect_err(warn_exhausted).ok();
         let complete = inotify.is_some();
-        Watch { inotify, by_descriptor: HashMap::new(), buffer: vec![0; BUFFER_BYTES], complete, doubt: true }
+        Watch { inotify, by_descriptor: HashMap::new(), parents: HashMap::new(), buffer: vec![0; BUFFER_BYTES], complete, doubt: true }
     }
 
     /// One that sees nothing, as where the system has no instance left.
@@ -67,22 +69,36 @@ impl Watch {
 
     /// Watches `dir` for new names. To be called before it is listed, so that nothing can come between.
     pub(crate) fn add(&mut self, dir: &Arc<Path>) {
-        self.set(dir, NAMES | WatchMask::MASK_ADD);
+        if let Some(id) = self.set(dir, NAMES | WatchMask::MASK_ADD) {
+            self.by_descriptor.insert(id, dir.clone());
+            self.parents.remove(&id);
+        }
+    }
+
+    /// Says that the directory that `dir` lies in, which is watched, is known by that from now on.
+    pub(crate) fn know_parent_by(&mut self, dir: &Arc<Path>) {
+        if let Some(parent) = dir.parent()
+            && let Some(id) = self.set(parent, NAMES | WatchMask::MASK_ADD)
+        {
+            self.by_descriptor.remove(&id);
+            self.parents.insert(id, dir.clone());
+        }
     }
 
     /// Watches the files of `dir` for writes too, or no longer. Says whether it is watched.
     pub(super) fn tell_writes(&mut self, dir: &Arc<Path>, tell: bool) -> bool {
-        self.set(dir, if tell { NAMES | WatchMask::MODIFY } else { NAMES })
+        let id = self.set(dir, if tell { NAMES | WatchMask::MODIFY } else { NAMES });
+        if let Some(id) = id {
+            self.by_descriptor.insert(id, dir.clone());
+        }
+        id.is_some()
     }
 
-    fn set(&mut self, dir: &Arc<Path>, mask: WatchMask) -> bool {
-        let Some(inotify) = &self.inotify else { return false };
+    /// Of a directory that is watched already the system gives the same descriptor.
+    fn set(&mut self, dir: &Path, mask: WatchMask) -> Option<i32> {
+        let inotify = self.inotify.as_ref()?;
         match inotify.watches().add(dir, mask) {
-            // Of a directory that is watched already the system gives the same descriptor.
-            Ok(descriptor) => {
-                self.by_descriptor.insert(descriptor.get_watch_descriptor_id(), dir.clone());
-                return true;
-            }
+            Ok(descriptor) => return Some(descriptor.get_watch_descriptor_id()),
             Err(error) if matches!(error.raw_os_error(), Some(code) if code == rustix::io::Errno::NOSPC.raw_os_error()) => {
                 if self.complete {
                     warn_exhausted(&error);
@@ -92,7 +108,7 @@ impl Watch {
             // Gone again, or not ours to read: the rescan says which.
             Err(_) => {}
         }
-        false
+        None
     }
 
     /// Adds to `seen` what happened since the last call.
@@ -117,12 +133,17 @@ impl Watch {
                     (seen.lost, self.doubt) = (true, true);
                 } else if event.mask.contains(EventMask::IGNORED) {
                     self.by_descriptor.remove(&id);
+                    self.parents.remove(&id);
                 } else if let Some(dir) = self.by_descriptor.get(&id) {
                     let which = if event.mask.contains(EventMask::MODIFY) { &mut seen.written } else { &mut seen.changed };
                     // Events of one directory come in runs.
                     if !which.contains(dir) {
                         which.insert(dir.clone());
                     }
+                } else if let Some(dir) = self.parents.get(&id).and_then(|dir| dir.parent())
+                    && !seen.changed.contains(dir)
+                {
+                    seen.changed.insert(dir.into());
                 }
             }
         }

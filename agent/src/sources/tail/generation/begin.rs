@@ -32,6 +32,12 @@ pub(in super::super) struct Memory {
     framing: Framing,
 }
 
+impl Memory {
+    pub(in super::super) fn key(&self) -> FileKey {
+        self.key
+    }
+}
+
 impl Generation {
     /// Goes on where an earlier opening of the same file ended, if the file is still what it was.
     pub(in super::super) fn resume(&mut self, memory: &Memory) {
@@ -95,7 +101,7 @@ impl Generation {
             None => return Ok(false),
         };
         let (size, content) = (self.facts.size, &self.content);
-        let former: &[FileKey] = self.rare.as_ref().map_or(&[], |rare| &rare.former);
+        let former = self.former();
         let is_compressed = self.is_compressed();
         let fits = |key: &FileKey| -> io::Result<bool> {
             let held = env.held.held(key);
@@ -112,6 +118,9 @@ impl Generation {
                 while !fits(&run.key(&head, variant))? {
                     variant += 1;
                 }
+                // What they were of is not to be forgotten, or they would be given again.
+                let others = (0..variant).map(|other| run.key(&head, other)).collect();
+                self.is_none_of(others);
                 run.key(&head, variant)
             }
             None => env.identify(&self.facts, &path, &head, fits)?,

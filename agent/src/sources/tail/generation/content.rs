@@ -58,6 +58,8 @@ impl Text for Content {
 #[derive(Debug)]
 pub(in super::super) struct Compressed {
     file: Arc<File>,
+    /// How much of its text is read at the most.
+    most: u64,
     state: RefCell<State>,
 }
 
@@ -80,7 +82,7 @@ struct Reader {
 
 impl Compressed {
     pub(in super::super) fn new(file: Arc<File>) -> Compressed {
-        Compressed { file, state: RefCell::default() }
+        Compressed { file, most: MAX_TEXT_BYTES, state: RefCell::default() }
     }
 
     /// The length of the text as the file states it: in its last four bytes. It is believed until the text ends.
@@ -116,7 +118,7 @@ impl Compressed {
             state.reader = Some(Reader { decoder: MultiGzDecoder::new(bytes), window: Vec::new(), start: 0 });
         }
         let Some(reader) = &mut state.reader else { return 0 };
-        let end = offset.saturating_add(buffer.len() as u64).min(MAX_TEXT_BYTES);
+        let end = offset.saturating_add(buffer.len() as u64).min(self.most);
         while reader.end() < end {
             reader.forget_before(offset);
             match reader.step() {
@@ -134,9 +136,10 @@ impl Compressed {
                 }
             }
         }
-        state.ended |= end == MAX_TEXT_BYTES;
+        state.ended |= end == self.most;
         reader.forget_before(offset);
-        let got = if reader.start == offset { reader.window.len().min(buffer.len()) } else { 0 };
+        let wanted = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let got = if reader.start == offset { reader.window.len().min(wanted) } else { 0 };
         buffer[..got].copy_from_slice(&reader.window[..got]);
         got
     }
@@ -235,6 +238,18 @@ mod tests {
         assert!(compressed.goes_on_at(6));
         assert_eq!(at(&compressed, 0, 100), b"one\ntwo\n2\n");
         assert!(!compressed.goes_on_at(10));
+    }
+
+    #[test]
+    fn a_file_that_was_made_to_explode_ends_at_the_limit() {
+        let mut compressed = open(&compress(&vec![b'0'; 10_000_000]));
+        compressed.most = 300_000;
+        assert_eq!(at(&compressed, 0, 200_000).len(), 200_000);
+        assert!(compressed.goes_on_at(200_000));
+        assert_eq!(at(&compressed, 200_000, 200_000).len(), 100_000);
+        assert!(!compressed.goes_on_at(300_000) && compressed.take_fault().is_none());
+        let window = compressed.state.borrow().reader.as_ref().map_or(0, |reader| reader.window.len());
+        assert!(window <= 200_000 + STEP_BYTES, "and no more of it is in memory than was asked for: {window}");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The `file` source on real files.
 
+use skidder_pipeline::source::Held;
+
 use super::*;
 
 const LOGS: &str = "type = \"file\"\ninclude = [\"*.log\"]\n";
@@ -239,6 +241,65 @@ fn a_cut_through_a_character_is_no_invalid_utf8() {
             assert_eq!(rig.stats.invalid_utf8.get(), 0, "{lead:?} {more:?} {first:?}: {}", texts[0]);
         }
     }
+}
+
+/// `original_bytes` was one too small where a line was taken without its newline, one too large where a carriage return was
+/// before it.
+#[test]
+fn the_length_of_a_line_that_was_cut_is_that_of_its_text() {
+    // What follows 40,000 bytes of text, what was before them, and the marks that the record then has.
+    let cases = [("\nnext\n", "", ""), ("\r\nnext\n", "", ""), ("", "", " unterminated"), ("\n", "p\n", ""), ("", "p\n", " unterminated")];
+    for format in ["raw", "cri"] {
+        for block_bytes in [512, 39_990, 40_000, 40_041, 256 * 1024] {
+            for (after, parts, marks) in cases {
+                let mut rig = Rig::new();
+                (rig.once, rig.block_bytes) = (true, block_bytes);
+                let head =
+                    |tag: &str| if format == "cri" { format!("2026-03-10T15:48:15.217676062Z stdout {tag} ") } else { String::new() };
+                if format == "raw" && !parts.is_empty() {
+                    continue;
+                }
+                let part = if parts.is_empty() { String::new() } else { head("P") + parts };
+                let next = if after.ends_with("next\n") { after.replace("next", &(head("F") + "next")) } else { after.to_owned() };
+                rig.append("a.log", format!("{part}{}{}{next}", head("F"), "x".repeat(40_000)));
+                rig.start(&format!("{LOGS}format = \"{format}\"\nmax_record_bytes = 256\n"));
+                let texts = rig.texts();
+                let length = if parts.is_empty() { 40_000 } else { 40_001 };
+                let marks = format!("{marks} truncated of {length}");
+                assert!(texts[0].ends_with(&marks), "{format}, blocks of {block_bytes}, {after:?}: {}", &texts[0][200..]);
+                assert_eq!(texts.len(), if after.ends_with("next\n") { 2 } else { 1 }, "{format}, {block_bytes}, {after:?}");
+            }
+        }
+    }
+}
+
+/// A log that was rotated out of the globs may be anywhere, but not for ever.
+#[test]
+fn what_a_source_of_files_does_not_meet_for_a_day_is_forgotten_unless_its_disk_is_away() {
+    let mut rig = Rig::new();
+    let disk = tempfile::tempdir_in("/dev/shm").unwrap();
+    let away = disk.path().join("logs");
+    fs::create_dir(&away).unwrap();
+    fs::write(away.join("b.log"), "on another disk\n").unwrap();
+    rig.append("a.log", "one\n");
+    let config = format!("type = \"file\"\ninclude = [\"*.log\", \"{}/*.log\"]\n", away.display());
+    rig.start(&config);
+    assert_eq!(rig.pass(2).len(), 2);
+    rig.rename("a.log", "a.log.1");
+    rig.append("a.log", "two\n");
+    assert_eq!(rig.pass(90), ["two"]);
+    let unmounted = disk.path().join("unmounted");
+    fs::rename(&away, &unmounted).unwrap();
+    for _ in 0..2 {
+        assert_eq!((rig.pass_hours(22), rig.held.files().len()), (vec![], 3));
+        rig.start(&config);
+    }
+    assert_eq!((rig.pass_hours(30), rig.held.files().len()), (vec![], 2), "the rotated one");
+    fs::rename(&unmounted, &away).unwrap();
+    assert_eq!((rig.pass(30), rig.pass_hours(30), rig.held.files().len()), (vec![], vec![], 2));
+    fs::remove_file(away.join("b.log")).unwrap();
+    rig.start(&config);
+    assert_eq!((rig.pass_hours(30), rig.held.files().len()), (vec![], 1), "its disk is there, and it is not");
 }
 
 fn covered_by_sink(rig: &Rig) -> Vec<(u64, u64)> {

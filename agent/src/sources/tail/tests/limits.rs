@@ -66,6 +66,8 @@ fn deleted_logs_beyond_the_limit_are_given_up_oldest_first_of_whoever_holds_most
     let lost = rig.stats.lost_bytes.get();
     assert!((18_900..=19_100).contains(&lost), "the rest of the largest: {lost}");
     assert_eq!(rig.stats.unread_bytes.get() + lost, unread);
+    let by_pod = rig.stats.lost_by_pod.by_pod(Nanos(0));
+    assert_eq!(by_pod, [("shop".into(), "cart-2".into(), lost)], "with the name of the pod whose they were");
     let tailer = rig.tailer.as_ref().unwrap();
     assert!(tailer.sums.held <= 25_000 && tailer.sums.held >= 20_000);
 }

@@ -103,7 +103,7 @@ fn compress_file(rig: &Rig, name: &str) {
     fs::remove_file(rig.path(name)).unwrap();
 }
 
-fn compress(text: impl AsRef<[u8]>) -> Vec<u8> {
+pub(super) fn compress(text: impl AsRef<[u8]>) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(text.as_ref()).unwrap();
     encoder.finish().unwrap()
@@ -166,6 +166,24 @@ fn a_compressed_log_that_is_damaged_gives_what_it_holds() {
     assert!(texts.len() > 1_000 && texts.last().unwrap() == "stdout:a", "{}", texts.len());
     assert_eq!(texts[..3], ["stdout:0", "stdout:1", "stdout:2"]);
     assert_eq!(rig.stats.failed_files.get(), 2);
+    let lost = rig.stats.lost_bytes.get();
+    assert!(lost > 0);
+    assert_eq!(rig.stats.lost_by_pod.by_pod(Nanos(0)), [("shop".into(), "cart-7d9-x2".into(), lost)]);
+}
+
+/// No runtime cuts a container's log, but people do. What was seen and not read before is counted for its pod.
+#[test]
+fn what_is_cut_away_unread_is_counted_for_its_pod() {
+    let mut rig = Rig::new();
+    rig.append(LOG, cri_first(1, &"x".repeat(5_000)) + &cri("stdout", "F", &"y".repeat(5_000)));
+    rig.block_bytes = 5_100;
+    rig.start(&format!("{PODS}rate_limit_bytes_per_sec = 1000"));
+    assert_eq!(rig.pass(1).len(), 1);
+    let unread = rig.stats.unread_bytes.get();
+    fs::write(rig.path(LOG), "").unwrap();
+    rig.pass(8);
+    assert_eq!((rig.stats.lost_bytes.get(), rig.stats.unread_bytes.get()), (unread, 0));
+    assert_eq!(rig.stats.lost_by_pod.by_pod(Nanos(0)), [("shop".into(), "cart-7d9-x2".into(), unread)]);
 }
 
 /// Positions would grow for ever: one key for each rotation of each container that ever ran.
@@ -189,6 +207,72 @@ fn what_is_gone_for_good_is_forgotten() {
     assert_eq!((rig.pass(90), rig.held.files().len()), (vec!["stdout:three".to_owned()], 2));
     fs::remove_dir_all(rig.path("pods/shop_cart-7d9-x2_1f2e")).unwrap();
     assert_eq!((rig.pass(150), rig.held.files().len()), (vec![], 0));
+}
+
+/// What went while the agent was down is known by its key alone.
+#[test]
+fn what_went_while_nobody_looked_is_forgotten_after_a_day() {
+    let mut rig = Rig::new();
+    let rotated = format!("{LOG}.20260310-154815");
+    rig.append(&rotated, cri_first(1, "one"));
+    rig.append(LOG, cri_first(2, "two"));
+    rig.append("pods/shop_gone_1/app/0.log", cri_first(3, "three"));
+    // What is not read for its age, or is closed, is there all the same.
+    let (aged, old) = ("pods/shop_old_2/app/0.log", std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_773_157_695 - 3_600));
+    rig.append(aged, cri_first(4, "four"));
+    rig.start(PODS);
+    assert_eq!(rig.pass(2).len(), 4);
+    fs::File::open(rig.path(aged)).unwrap().set_modified(old).unwrap();
+    fs::remove_dir_all(rig.path("pods/shop_gone_1")).unwrap();
+    fs::remove_file(rig.path(&rotated)).unwrap();
+    let config = format!("{PODS}ignore_older_secs = 60");
+    rig.start(&config);
+    assert_eq!((rig.pass_hours(23), rig.held.files().len()), (vec![], 4));
+    let waiting = rig.held.files();
+    rig.held.1.lock().unwrap().extend(waiting);
+    assert_eq!((rig.pass_hours(3), rig.held.files().len()), (vec![], 4), "not what waits for its delivery");
+    rig.held.1.lock().unwrap().clear();
+    assert_eq!((rig.pass_hours(2), rig.held.files().len()), (vec![], 2));
+    rig.append(aged, cri("stdout", "F", "five"));
+    assert_eq!(rig.pass(25), ["stdout:five"], "what is there was not forgotten");
+}
+
+/// A file system that is not mounted leaves an empty directory.
+#[test]
+fn what_is_away_is_not_forgotten() {
+    let mut rig = Rig::new();
+    let real = rig.path("disk");
+    rig.append("disk/shop_cart_1/app/0.log", cri_first(1, "one"));
+    let rotated = "disk/shop_cart_1/app/0.log.20260310-154815";
+    rig.append(rotated, cri_first(2, "two"));
+    fs::create_dir(rig.path("empty")).unwrap();
+    let mount = |rig: &Rig, what: Option<&Path>| {
+        let _ = fs::remove_file(rig.path("pods"));
+        what.into_iter().for_each(|what| std::os::unix::fs::symlink(what, rig.path("pods")).unwrap());
+    };
+    mount(&rig, Some(&real));
+    rig.start(PODS);
+    assert_eq!(rig.pass(90).len(), 2);
+    let empty = rig.path("empty");
+    for restarts in [false, true] {
+        for away in [Some(&*empty), None] {
+            mount(&rig, away);
+            if restarts {
+                rig.start(PODS);
+            }
+            assert_eq!((rig.pass(130), rig.pass_hours(30), rig.held.files().len()), (vec![], vec![], 2), "{restarts} {away:?}");
+            // Under another device number, with other inodes.
+            let other = tempfile::tempdir_in(if away.is_some() { Path::new("/dev/shm") } else { rig.dir.path() }).unwrap();
+            let copied = std::process::Command::new("cp").args(["-a", "--"]).arg(&real).arg(other.path().join("disk")).status().unwrap();
+            assert!(copied.success());
+            mount(&rig, Some(&other.path().join("disk")));
+            assert_eq!((rig.pass(90), rig.held.files().len()), (vec![], 2), "{restarts} {away:?}");
+            mount(&rig, Some(&real));
+            assert_eq!((rig.pass(90), rig.pass_hours(30), rig.held.files().len()), (vec![], vec![], 2), "{restarts} {away:?}");
+        }
+    }
+    fs::remove_file(rig.path(rotated)).unwrap();
+    assert_eq!((rig.pass(90), rig.held.files().len()), (vec![], 1));
 }
 
 #[test]
