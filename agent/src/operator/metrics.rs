@@ -188,7 +188,7 @@ impl Collector for Counts {
         let mut lost = encoder.encode_descriptor("kubernetes_lost_bytes", help, None, MetricType::Counter)?;
         for (component, stats) in &sources {
             for (namespace, pod, bytes) in stats.lost_by_pod.by_pod(now) {
-                let labels = [("component_id", &*component.name), ("namespace", &*namespace), ("pod", &*pod)];
+                let labels = [("component_id", &*component.name), ("pod_namespace", &*namespace), ("pod_name", &*pod)];
                 lost.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&bytes, None)?;
             }
         }

@@ -84,7 +84,7 @@ fn metrics_have_the_names_that_dashboards_know() {
         // No log of the namespace is open.
         r#"skidder_redactions_total{rule="email",action="mask",pod_namespace="_others"} 3"#,
         r#"skidder_redactions_total{rule="jwt",action="replace"} 1"#,
-        r#"skidder_kubernetes_lost_bytes_total{component_id="pods",namespace="shop",pod="cart-x2"} 9"#,
+        r#"skidder_kubernetes_lost_bytes_total{component_id="pods",pod_namespace="shop",pod_name="cart-x2"} 9"#,
         "# EOF",
     ] {
         assert!(answer.lines().any(|found| found == line), "no line {line}\nin {answer}");
