@@ -18,6 +18,8 @@ provision() {
 
 start() {
   local d=$1 p; p=$(port "$d" port); shift
+  # Each look at the disk takes off the blocks of a full one, also those that a test put on.
+  set -- cluster.info.update.interval=1h "$@"
   echo "http://127.0.0.1:$p" >"$d/url"
   spawn "$d" "$J/bin/java" -Xms512m -Xmx512m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto \
     -cp "$L/cls:$L/lib/*" OsNode "$d/home" "$p" "$@"
