@@ -156,20 +156,50 @@ pub(super) const DOTTED: [(&str, usize); 12] = [
     ("amzn.mws.", 36),
 ];
 
-/// The pairs of bytes that prefixes start with; one bit each.
-pub(super) static STARTS: [u64; 1024] = {
-    let mut starts = [0; 1024];
-    let mut row = 0;
+/// A prefix and the row of [`TOKENS`] that it is in.
+#[derive(Clone, Copy)]
+pub(super) struct Start {
+    pub(super) prefix: &'static str,
+    pub(super) row: usize,
+}
+
+const COUNT: usize = {
+    let (mut count, mut row) = (0, 0);
     while row < TOKENS.len() {
-        let prefixes = TOKENS[row].prefixes;
-        let mut at = 0;
-        while at < prefixes.len() {
-            let prefix = prefixes[at].as_bytes();
-            let pair = (prefix[0] as usize) << 8 | prefix[1] as usize;
-            starts[pair / 64] |= 1 << (pair % 64);
-            at += 1;
-        }
+        count += TOKENS[row].prefixes.len();
         row += 1;
     }
-    starts
+    count
 };
+
+/// All prefixes by their first byte, and where those of each byte begin.
+static STARTS: ([Start; COUNT], [u16; 257]) = {
+    let mut starts = [Start { prefix: "", row: 0 }; COUNT];
+    let mut begins = [0; 257];
+    let (mut first, mut count) = (0, 0);
+    while first < 256 {
+        begins[first] = count as u16;
+        let mut row = 0;
+        while row < TOKENS.len() {
+            let prefixes = TOKENS[row].prefixes;
+            let mut at = 0;
+            while at < prefixes.len() {
+                if prefixes[at].as_bytes()[0] as usize == first {
+                    starts[count] = Start { prefix: prefixes[at], row };
+                    count += 1;
+                }
+                at += 1;
+            }
+            row += 1;
+        }
+        first += 1;
+    }
+    begins[256] = count as u16;
+    (starts, begins)
+};
+
+/// The prefixes that start with a byte, in the order of [`TOKENS`].
+pub(super) fn starts_with(first: u8) -> &'static [Start] {
+    let (starts, begins) = &STARTS;
+    &starts[usize::from(begins[usize::from(first)])..usize::from(begins[usize::from(first) + 1])]
+}

@@ -4,7 +4,7 @@
 use super::catalog::Detector;
 use super::checks;
 use super::text::{Text, is_token};
-use super::token_table::{ANY, Class, DOTTED, STARTS, TOKENS};
+use super::token_table::{ANY, Class, DOTTED, Start, TOKENS, starts_with};
 
 /// The fewest bytes that a run has in which something is looked for. Nothing that is found has fewer.
 pub(super) const MIN_RUN_BYTES: usize = 20;
@@ -60,12 +60,11 @@ fn at_boundary(text: &Text<'_>, at: usize, end: usize) -> Option<(Detector, usiz
 }
 
 fn token(run: &[u8]) -> Option<usize> {
-    let pair = usize::from(run[0]) << 8 | usize::from(run[1]);
-    if STARTS[pair / 64] >> (pair % 64) & 1 == 0 {
-        return None;
-    }
-    TOKENS.iter().find_map(|kind| {
-        let prefix = kind.prefixes.iter().find(|prefix| run.starts_with(prefix.as_bytes()))?;
+    let [first, second, ..] = *run else { return None };
+    // Few of the runs that start like this go on like it: the second byte is worth a look before a call that compares.
+    let may = |start: &&Start| start.prefix.as_bytes()[1] == second && run.starts_with(start.prefix.as_bytes());
+    starts_with(first).iter().filter(may).find_map(|Start { prefix, row }| {
+        let kind = &TOKENS[*row];
         let rest = &run[prefix.len()..];
         let length = rest.iter().take(kind.most + 1).take_while(|byte| kind.class.has(**byte)).count();
         let ends = !rest.get(length).is_some_and(u8::is_ascii_alphanumeric) || length > ANY;
