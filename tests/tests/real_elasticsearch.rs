@@ -21,11 +21,8 @@ use skidder_tests::store::Fault;
 /// 2026-11-24T23:59:00Z: the records go to two days.
 const BEGIN: i64 = 1_795_564_740_000_000_000;
 
-/// Mixed records to indices whose mapping takes no new fields, whole and through faults, on the newer server of each maker.
+/// Mixed records to indices whose mapping takes no new fields, whole and through faults.
 const RECORDS: u64 = 200_000;
-
-/// The same on the older ones, which take minutes for more.
-const FEWER: u64 = 40_000;
 
 /// Mixed records to indices that map each field which comes. Few: each of those with a list of numbers and objects, which fit no
 /// mapping that grows, costs the store a mapping that it refuses.
@@ -178,7 +175,6 @@ fn put_aside(fields: &mut BTreeMap<String, String>, key: &str, text: &str) -> bo
 /// All that is shown on one kind of server.
 fn prove(kind: Kind) {
     let mut server = Server::start(kind).unwrap();
-    let records = if matches!(kind, Kind::Elasticsearch8 | Kind::OpenSearch2) { FEWER } else { RECORDS };
     let begin = Instant::now();
     let step = |what: &str, server: &mut Server, prove: &mut dyn FnMut(&mut Server)| {
         let begin = Instant::now();
@@ -186,9 +182,9 @@ fn prove(kind: Kind) {
         eprintln!("{kind:?}, {what}: {:.1} s", begin.elapsed().as_secs_f64());
     };
     step("mapped", &mut server, &mut |server| whole(kind, server, Fields::Mapped, MAPPED));
-    step("whole", &mut server, &mut |server| whole(kind, server, Fields::Kept, records));
+    step("whole", &mut server, &mut |server| whole(kind, server, Fields::Kept, RECORDS));
     step("mapped, faults", &mut server, &mut |server| through_faults_and_kills(kind, server, Fields::Mapped, MAPPED / 2));
-    step("whole, faults", &mut server, &mut |server| through_faults_and_kills(kind, server, Fields::Kept, records));
+    step("whole, faults", &mut server, &mut |server| through_faults_and_kills(kind, server, Fields::Kept, RECORDS));
     step("outcomes", &mut server, &mut |server| {
         items_have_their_outcomes(kind, server);
         a_strict_mapping_refuses_or_has_fields_aside(kind, server);
