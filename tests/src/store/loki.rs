@@ -163,29 +163,9 @@ fn entry(message: &[u8]) -> Option<Entry<'_>> {
     Some(entry)
 }
 
-/// Snappy's block format (`format_description.txt` of google/snappy): a length, then literals and copies.
-fn uncompress(mut block: &[u8]) -> Option<Vec<u8>> {
-    let length = proto::varint(&mut block)? as usize;
-    let mut out = Vec::with_capacity(length.min(64 << 20));
-    while !block.is_empty() {
-        let tag = proto::take(&mut block, 1)?[0];
-        let little = |bytes: &[u8]| bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte));
-        let (count, back) = match tag & 3 {
-            0 => {
-                let short = usize::from(tag >> 2);
-                let count = if short < 60 { short } else { little(proto::take(&mut block, short - 59)?) };
-                out.extend_from_slice(proto::take(&mut block, count + 1)?);
-                continue;
-            }
-            1 => (usize::from(tag >> 2 & 7) + 4, usize::from(tag >> 5) << 8 | little(proto::take(&mut block, 1)?)),
-            2 => (usize::from(tag >> 2) + 1, little(proto::take(&mut block, 2)?)),
-            _ => (usize::from(tag >> 2) + 1, little(proto::take(&mut block, 4)?)),
-        };
-        let start = out.len().checked_sub(back).filter(|_| back > 0)?;
-        // A copy may reach into what it makes itself.
-        (start..start + count).for_each(|at| out.push(out[at]));
-    }
-    (out.len() == length).then_some(out)
+/// Snappy's block format.
+fn uncompress(block: &[u8]) -> Option<Vec<u8>> {
+    snap::raw::Decoder::new().decompress_vec(block).ok()
 }
 
 fn answer(status: StatusCode, body: &str) -> Response<Vec<u8>> {
