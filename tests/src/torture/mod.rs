@@ -36,8 +36,8 @@ use target::{Kind, Outages, Target};
 
 /// How many streams log.
 const PODS: usize = 16;
-/// How far the logs may be ahead of the slowest target, in records: something to ship at any time.
-const AHEAD: u64 = 60_000;
+/// How far the logs may be ahead of the slowest target at least, in records: something to ship at any time.
+const MIN_AHEAD: u64 = 60_000;
 /// How long the agent may go without bringing out anything once nothing goes wrong any more.
 const DRAIN_LIMIT: Duration = Duration::from_secs(120);
 /// How long a fresh record may take at the end.
@@ -76,6 +76,17 @@ pub struct Options {
 }
 
 impl Options {
+    /// How far the logs may be ahead of the slowest target, in records. A tenth of a long run: a target that was away is not
+    /// waited for, so that nearly all is written, and shipped, while the agent is killed.
+    fn ahead(&self) -> u64 {
+        MIN_AHEAD.max(self.records / 10)
+    }
+
+    /// How many records each pod writes.
+    fn share(&self) -> u64 {
+        self.records.div_ceil(PODS as u64)
+    }
+
     /// How large the buffers are.
     fn buffer(&self) -> String {
         match self.profile {
@@ -173,14 +184,14 @@ impl Rig {
         let Options { seed, kills, records, .. } = self.options;
         let begin = Instant::now();
         let fleet = Fleet::new(seed, PODS).split_per_mille(20);
-        let share = records.div_ceil(PODS as u64);
+        let share = self.options.share();
         let logs: Result<Vec<Log>, _> = (0..PODS).map(|pod| Log::create(&fleet, &self.site.path("pods"), pod)).collect();
         let mut logs = logs.map_err(|error| error.to_string())?;
         self.targets.iter().for_each(|target| target.misbehave(Some(seed)));
         let progress = Progress::default();
         let Rig { site, targets, figures, options, .. } = &mut self;
         let (lived, wrote) = thread::scope(|scope| {
-            let writer = scope.spawn(|| write(&mut logs, share, targets, &progress, seed));
+            let writer = scope.spawn(|| write(&mut logs, options, targets, &progress));
             let (mut lived, mut round) = (Ok(()), 0);
             while lived.is_ok() && figures.kills < kills {
                 progress.allowed.store(records * (u64::from(figures.kills) + 1) / u64::from(kills), Ordering::Relaxed);
@@ -286,7 +297,8 @@ struct Progress {
 }
 
 /// Lets the logs grow as far as is allowed, and to their end when the kills are over; takes stores down in between.
-fn write(logs: &mut [Log<'_>], share: u64, targets: &[Box<dyn Target>], progress: &Progress, seed: u64) -> Result<(), String> {
+fn write(logs: &mut [Log<'_>], options: &Options, targets: &[Box<dyn Target>], progress: &Progress) -> Result<(), String> {
+    let (seed, share) = (options.seed, options.share());
     let mut chance = Chance::of(seed, 51, 0);
     let mut outages: Vec<Outages> = (0..targets.len() as u64).map(|n| Outages::new(Chance::of(seed, 52, n))).collect();
     let mut written = 0;
@@ -296,7 +308,7 @@ fn write(logs: &mut [Log<'_>], share: u64, targets: &[Box<dyn Target>], progress
         if !done {
             outages.iter_mut().zip(targets).for_each(|(outages, target)| outages.step(&**target));
         }
-        let allowed = if done { u64::MAX } else { progress.allowed.load(Ordering::Relaxed).min(slowest(targets) + AHEAD) };
+        let allowed = if done { u64::MAX } else { progress.allowed.load(Ordering::Relaxed).min(slowest(targets) + options.ahead()) };
         let open: Vec<usize> = (0..logs.len()).filter(|pod| logs[*pod].records() < share).collect();
         if open.is_empty() {
             return logs.iter_mut().try_for_each(|log| log.flush()).map_err(failed);
