@@ -22,9 +22,10 @@ use skidder_sinks::common::BufferSettings;
 use skidder_sinks::{SinkConfig, SinkContext, SinkParts};
 
 use crate::buffer_cmd;
-use crate::config::{Builtin, Kind, Named, NodeId, OnReject, Pipeline, SinkCommon};
+use crate::config::{Builtin, Kind, Named, NodeId, OnReject, Pipeline, SinkCommon, StartFrom};
 use crate::memory::{self, Share};
 use crate::metadata::{KubernetesConfig, Metadata};
+use crate::orphans;
 use crate::sources::{Claims, Leftovers, SourceConfig, SourceContext};
 use crate::state::{State, random_bytes};
 
@@ -57,7 +58,8 @@ pub fn build(
 ) -> anyhow::Result<Topology> {
     let control = Control::new();
     let new_sinks = new_sinks(pipeline, state);
-    warn_of_orphans(pipeline, state);
+    orphans::warn(pipeline, state.dir());
+    let stopped = orphans::where_they_stopped(pipeline, state.dir())?;
     let stats = Arc::new(new_stats(pipeline));
     let run = random_bytes().context("cannot get random bytes from the kernel")?;
     let mut outlets = Vec::new();
@@ -69,6 +71,9 @@ pub fn build(
             *max = share.sends;
         }
         let queue = open_queue(&name, &parts, share, state, &control, &stats, &*clock)?;
+        if named.common.start_from == StartFrom::Others && !stopped.is_empty() {
+            queue.begin_at(&stopped, clock.now());
+        }
         let scope = FrameScope::new(state.epoch(), name.clone(), run);
         let bodies = Bodies::new(parts.compression, parts.limits).at_most(share.open_bytes);
         outlets.push(Outlet::new(parts.sink.encoder(), bodies, scope, queue.clone()));
@@ -162,25 +167,16 @@ fn sink_dir(state: &State, name: &str) -> PathBuf {
     buffer_cmd::sink_dir(state.dir(), name)
 }
 
-/// Says which buffers belong to no sink: they are kept, and nobody empties them.
-fn warn_of_orphans(pipeline: &Pipeline<Builtin>, state: &State) {
-    for name in buffer_cmd::orphans(pipeline, state.dir()).unwrap_or_default() {
-        tracing::warn!(
-            sink = name,
-            dir = %sink_dir(state, &name).display(),
-            "this buffer belongs to a sink that is not in the configuration: it is kept and not delivered; \
-             `skidder buffer adopt` gives it to another sink, `skidder buffer drop` removes it"
-        );
-    }
-}
-
-/// The sinks that this state directory has never met, though it has met others: they begin where the others are.
+/// The sinks that this state directory has never met, though it has met others: they begin where the others are, unless they
+/// ask for the beginning.
 fn new_sinks(pipeline: &Pipeline<Builtin>, state: &State) -> SinkSet {
-    let known: Vec<bool> = pipeline.sinks.iter().map(|named| sink_dir(state, &named.name).exists()).collect();
-    if !known.contains(&true) {
+    let is_known = |named: &Named<SinkConfig>| sink_dir(state, &named.name).exists();
+    if !pipeline.sinks.iter().any(is_known) {
         return SinkSet::default();
     }
-    known.iter().enumerate().filter(|(_, known)| !**known).fold(SinkSet::default(), |set, (index, _)| set.or(SinkSet::only(index)))
+    let new = pipeline.sinks.iter().enumerate();
+    let new = new.filter(|(_, named)| !is_known(named) && named.common.start_from == StartFrom::Others);
+    new.fold(SinkSet::default(), |set, (index, _)| set.or(SinkSet::only(index)))
 }
 
 fn sink_context(pipeline: &Pipeline<Builtin>, state: &State, name: &str, on_output_closed: &OnOutputClosed) -> SinkContext {

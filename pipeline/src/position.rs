@@ -160,6 +160,22 @@ impl RangeSet {
         self.stretches().last().map_or(0, |h| h.end)
     }
 
+    /// What all of `sets` hold; nothing where there are none.
+    pub fn intersection<'a>(mut sets: impl Iterator<Item = &'a RangeSet>) -> RangeSet {
+        let mut common = sets.next().cloned().unwrap_or_default();
+        for set in sets {
+            let mut both = RangeSet::default();
+            for a in common.stretches() {
+                for b in set.stretches() {
+                    let end = if a.end <= b.end { a } else { b };
+                    both.insert(a.start.max(b.start), end.end, end.marker);
+                }
+            }
+            common = both;
+        }
+        common
+    }
+
     /// The next offset after `offset` at which holding begins or ends, if there is one.
     pub fn next_edge(&self, offset: u64) -> Option<u64> {
         let stretches = self.stretches();
@@ -212,6 +228,14 @@ mod tests {
         assert_eq!(set(&[]).low_mark(), 0);
         assert_eq!(set(&[(3, 9)]).low_mark(), 0);
         assert_eq!(set(&[(0, 9), (12, 14)]).low_mark(), 9);
+    }
+
+    #[test]
+    fn common_stretches_keep_the_marker_of_their_end() {
+        let common = RangeSet::intersection([set(&[(0, 10), (20, 30)]), set(&[(5, 25)])].iter());
+        assert_eq!(common.stretches(), set(&[(5, 10), (20, 25)]).stretches());
+        assert!(RangeSet::intersection([set(&[(0, 10)]), set(&[])].iter()).is_empty());
+        assert!(RangeSet::intersection(std::iter::empty()).is_empty());
     }
 
     #[test]

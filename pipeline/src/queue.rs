@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::buffer::{Appended, Losses, SinkBuffer};
+use crate::buffer::{Appended, Held, Losses, SinkBuffer};
 use crate::edge::{Clock, Nanos};
 use crate::frame::{BatchId, Cut, Frame};
 use crate::position::{FileKey, Range, RangeSet};
@@ -287,6 +287,13 @@ impl<B: Buffer> Queue<B> {
         stats.damaged_frames.set(losses.damaged_frames);
         stats.torn_bytes.set(losses.torn_bytes);
         stats.oldest_waiting.set(inner.ages.oldest(frames).map_or(0, |at| at.0));
+    }
+}
+
+impl Queue<SinkBuffer> {
+    /// See [`SinkBuffer::begin_at`]; before its worker has begun.
+    pub fn begin_at(&self, held: &Held, now: Nanos) {
+        self.lock().buffer.begin_at(held, now);
     }
 }
 

@@ -180,6 +180,62 @@ fn a_sink_that_had_begun_under_its_new_name_still_gets_what_waits_under_the_old_
 }
 
 #[test]
+fn the_only_sink_goes_on_under_a_new_name_where_it_stopped_unless_it_asks_for_the_beginning() {
+    let store = Store::start(Keep::Documents).unwrap();
+    let (down, up) = (config(&dead_url().unwrap(), "[api]\nenabled = false"), config(&store.url(), "[api]\nenabled = false"));
+    let site = Site::new(&up).unwrap();
+    let lines = |from: u32, to: u32| (from..to).map(|n| format!("line {n}\n")).collect::<String>();
+    site.append("logs/a.log", lines(0, 100)).unwrap();
+    site.once().unwrap();
+    // Some of what it has read waits, and some it has not read.
+    std::fs::write(site.path("pipeline.toml"), down).unwrap();
+    site.append("logs/a.log", lines(100, 300)).unwrap();
+    assert_eq!(site.once_with(&["--timeout", "1"]).unwrap().code(), Some(1));
+    site.append("logs/a.log", lines(300, 350)).unwrap();
+
+    let under = |name: &str, more: &str| {
+        let text = up.replace("[sinks.store]", &format!("[sinks.{name}]")) + more;
+        std::fs::write(site.path("pipeline.toml"), text).unwrap();
+        site.once_with(&[]).unwrap().expect_success().unwrap()
+    };
+    let ended = under("search", "");
+    assert_eq!((store.counts().stored, store.counts().repeats), (150, 0), "{ended}");
+    assert_eq!(ended.stderr.matches("reading goes on where they stopped").count(), 1, "{ended}");
+    assert!(ended.stderr.contains("sinks=\"store\"") && ended.stderr.contains("skidder buffer adopt"), "{ended}");
+    // From now on it stands for itself.
+    assert!(!under("search", "").stderr.contains("reading goes on where they stopped"));
+    Agent::run(site.root(), &["buffer", "adopt", "store", "search", "-c", "pipeline.toml"]).unwrap().expect_success().unwrap();
+    under("search", "");
+    assert_eq!((store.counts().stored, store.counts().repeats), (350, 0));
+
+    // One that wants everything gets it; the ids are the same.
+    under("everything", "start_from = \"beginning\"\n");
+    assert_eq!((store.counts().stored, store.counts().repeats), (350, 350));
+}
+
+#[test]
+fn a_sink_that_is_new_beside_others_starts_where_they_are_or_from_the_beginning() {
+    let site = Site::new("").unwrap();
+    let sink = |name: &str, more: &str| format!("[sinks.{name}]\ntype = \"file\"\ninputs = [\"app\"]\npath = \"out/{name}\"\n{more}");
+    let source = "data_dir = \"state\"\n[api]\nenabled = false\n[sources.app]\ntype = \"file\"\ninclude = [\"logs/*.log\"]\n";
+    let run = |sinks: &[String]| {
+        std::fs::write(site.path("pipeline.toml"), [&[source.to_owned()], sinks].concat().concat()).unwrap();
+        site.once().unwrap();
+    };
+    let first = sink("first", "");
+    site.append("logs/a.log", "one\n").unwrap();
+    run(std::slice::from_ref(&first));
+    site.append("logs/a.log", "two\n").unwrap();
+    run(&[first, sink("second", ""), sink("third", "start_from = \"beginning\"\n")]);
+    let got = |name: &str| {
+        let text = std::fs::read_to_string(site.path(&format!("out/{name}"))).unwrap();
+        let records = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        records.map(|record| record["message"].as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!([got("first"), got("second"), got("third")], ["one two", "two", "one two"]);
+}
+
+#[test]
 fn a_second_agent_waits_for_the_first_and_says_which_it_is() {
     let store = Store::start(Keep::Documents).unwrap();
     let site = Site::new(config(&store.url(), "[api]\nenabled = false")).unwrap();

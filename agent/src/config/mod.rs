@@ -38,7 +38,7 @@ pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, SourceText};
 pub use self::global::{ApiConfig, Global};
 pub use self::graph::{Graph, MAX_ROUTES, NodeId, Route};
 pub use self::pipeline::{Named, Pipeline};
-pub use self::registry::{Builtin, Component, Kind, OnReject, Place, Registry, SinkCommon, SourceCommon, TransformCommon};
+pub use self::registry::{Builtin, Component, Kind, OnReject, Place, Registry, SinkCommon, SourceCommon, StartFrom, TransformCommon};
 pub use self::schema::FileSchema;
 pub use self::variables::Environment;
 

@@ -106,6 +106,21 @@ pub struct SinkCommon {
     /// The dead letters, for `skidder dlq`.
     #[serde(default)]
     pub dead_letters: DeadLettersConfig,
+    /// Where a sink begins that was not in the configuration before: where the other sinks are (`others`; those that were removed,
+    /// where none that is there has read anything), or with the oldest that the sources have (`beginning`).
+    #[serde(default)]
+    pub start_from: StartFrom,
+}
+
+/// Where a sink begins that was not in the configuration before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StartFrom {
+    /// Where the other sinks are.
+    #[default]
+    Others,
+    /// With the oldest that the sources have.
+    Beginning,
 }
 
 /// What becomes of records that a store refuses for good.

@@ -1,15 +1,21 @@
-//! Taking over what another buffer has: after a sink was renamed, and its new name had begun a buffer before somebody saw to
-//! the old one.
+//! Taking over what another buffer has, or where it stands: after a sink was renamed.
 
 use std::io;
 
 use super::positions::hold;
-use super::{Appended, SinkBuffer};
+use super::{Appended, Held, SinkBuffer};
 use crate::edge::Nanos;
 use crate::frame::Frame;
-use crate::position::Range;
+use crate::position::{FileKey, Range, RangeSet};
 
 impl SinkBuffer {
+    /// Begins where others stand: what they `held` counts as held from now on, and is not read for this one. Synced before it
+    /// returns, where the disk takes it.
+    pub fn begin_at(&mut self, held: &Held, now: Nanos) {
+        self.settle_in_log(0..0, ranges_of(held.iter()), Vec::new(), now);
+        self.sync(now);
+    }
+
     /// Takes over the frames that wait in `old`, behind its own and each under the identity that it has, with the cuts that were
     /// made in it; then all that `old` holds, so that what one of the two has read the other does not read again. Gives the
     /// frames and their records. All of it is synced then, and `old`, which is left as it is, may be removed.
@@ -37,14 +43,19 @@ impl SinkBuffer {
         if old.waiting().0 != frames {
             return Err(io::Error::other("some of it cannot be read now"));
         }
-        let held = old.files().into_iter().filter_map(|file| Some((file, old.held(&file)?)));
-        let ranges = held.flat_map(|(file, set)| {
-            set.stretches().iter().map(move |held| Range { file, start: held.start, end: held.end, marker: held.marker })
-        });
-        let ranges: Vec<Range> = ranges.collect();
+        let files = old.files();
+        let ranges = ranges_of(files.iter().filter_map(|file| Some((file, old.held(file)?))));
         ranges.iter().for_each(|range| hold(&mut self.held, &self.positions, range));
         self.settle_in_log(0..0, ranges, Vec::new(), now);
         self.sync(now);
         if self.positions.is_synced() { Ok((frames, records)) } else { Err(io::Error::other("its positions cannot be synced")) }
     }
+}
+
+fn ranges_of<'a>(held: impl Iterator<Item = (&'a FileKey, &'a RangeSet)>) -> Vec<Range> {
+    let ranges = |(file, set): (&FileKey, &'a RangeSet)| {
+        let file = *file;
+        set.stretches().iter().map(move |held| Range { file, start: held.start, end: held.end, marker: held.marker })
+    };
+    held.flat_map(ranges).collect()
 }

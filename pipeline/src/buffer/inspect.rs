@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::format::{FILE_HEADER_BYTES, FileHeader, Kind, Salt};
 use super::log::{self, Record};
-use super::positions;
+use super::positions::{self, Held};
 use super::segment::{self, Segment};
 use super::seqs::SeqSet;
 use crate::edge::Nanos;
@@ -82,7 +82,7 @@ pub fn inspect(fs: &dyn Fs, dir: &Path, look: Look, each: &mut dyn FnMut(Frame) 
     // Before the log, so that what is settled and removed between is not missed.
     let mut names: Vec<(u64, String)> = fs.list(dir)?.into_iter().filter_map(|name| Some((segment::parse_name(&name)?, name))).collect();
     names.sort();
-    let (settled, has_positions) = settled(fs, dir)?;
+    let Log { settled, is_whole: has_positions, .. } = read_log(fs, dir)?;
     let mut segments = Vec::new();
     for (first, name) in names {
         match look_at(fs, &dir.join(&name), first, &settled, look, each) {
@@ -94,23 +94,71 @@ pub fn inspect(fs: &dyn Fs, dir: &Path, look: Look, each: &mut dyn FnMut(Frame) 
     Ok(Inspection { segments, has_positions })
 }
 
-/// The frames that the log says are settled.
-fn settled(fs: &dyn Fs, dir: &Path) -> io::Result<(SeqSet, bool)> {
-    let mut settled = SeqSet::default();
+/// Whether anything was ever appended to the buffer in `dir`, as far as its directory still knows.
+///
+/// # Errors
+/// Where the directory or the log cannot be read; one that is not there has not begun.
+pub fn has_begun(fs: &dyn Fs, dir: &Path) -> io::Result<bool> {
+    let names = match fs.list(dir) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    Ok(names.iter().any(|name| segment::parse_name(name).is_some()) || !read_log(fs, dir)?.held.is_empty())
+}
+
+/// What the buffer in `dir` holds of each file, as [`super::SinkBuffer::held`] would say if it were opened. Reads all of it.
+///
+/// # Errors
+/// Where the directory or a file in it cannot be read.
+pub fn held(fs: &dyn Fs, dir: &Path) -> io::Result<Held> {
+    // Before the segments: what is settled meanwhile is in both.
+    let Log { mut held, settled: mut whole, .. } = read_log(fs, dir)?;
+    let mut ends = Vec::new();
+    inspect(fs, dir, Look::Everything, &mut |frame| {
+        let header = frame.header();
+        whole.insert(header.seq..header.seq + 1);
+        if header.group_index + 1 == header.group_len {
+            ends.push((header.seq + 1 - u64::from(header.group_len)..header.seq + 1, header.ranges.clone()));
+        }
+        Ok(())
+    })?;
+    // A group of which a frame is damaged or not there is read again.
+    for (_, ranges) in ends.into_iter().filter(|(seqs, _)| whole.missing(seqs.clone()).is_empty()) {
+        ranges.iter().for_each(|range| held.entry(range.file).or_default().insert(range.start, range.end, range.marker));
+    }
+    Ok(held)
+}
+
+/// What the log of positions says.
+#[derive(Default)]
+struct Log {
+    settled: SeqSet,
+    held: Held,
+    /// Whether it is there and undamaged.
+    is_whole: bool,
+}
+
+fn read_log(fs: &dyn Fs, dir: &Path) -> io::Result<Log> {
+    let mut found = Log::default();
     let file = match fs.open(&dir.join(positions::NAME)) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((settled, false)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
         Err(error) => return Err(error),
     };
     let mut bytes = vec![0; file.size()? as usize];
     read_exact_at(&*file, &mut bytes, 0)?;
-    let Some(header) = FileHeader::decode(Kind::Positions, &bytes) else { return Ok((settled, false)) };
-    let flaws = log::decode(&bytes, header.len as usize, Salt::of(&header.epoch), |record| {
-        if let Record::Settled { seqs, .. } = record {
-            settled.insert(seqs);
+    let Some(header) = FileHeader::decode(Kind::Positions, &bytes) else { return Ok(found) };
+    let flaws = log::decode(&bytes, header.len as usize, Salt::of(&header.epoch), |record| match record {
+        Record::Settled { seqs, ranges, .. } => {
+            found.settled.insert(seqs);
+            ranges.iter().for_each(|range| found.held.entry(range.file).or_default().insert(range.start, range.end, range.marker));
         }
+        Record::Forgotten(file) => drop(found.held.remove(&file)),
+        Record::Synced(_) | Record::Cut { .. } => {}
     });
-    Ok((settled, !flaws.damaged))
+    found.is_whole = !flaws.damaged;
+    Ok(found)
 }
 
 fn look_at(

@@ -104,8 +104,9 @@ mod settle;
 mod tests;
 
 use format::Salt;
-pub use inspect::{Inspection, Look, SegmentReport, inspect};
-use positions::{Held, Positions};
+pub use inspect::{Inspection, Look, SegmentReport, has_begun, held, inspect};
+pub use positions::Held;
+use positions::Positions;
 use room::Room;
 use segment::{Segment, Tally};
 use seqs::SeqSet;

@@ -27,7 +27,7 @@ pub(super) const NAME: &str = "positions.wal";
 const NEW_NAME: &str = "positions.wal.new";
 
 /// What is held, by file.
-pub(super) type Held = BTreeMap<FileKey, RangeSet>;
+pub type Held = BTreeMap<FileKey, RangeSet>;
 
 /// Adds a range of a group that waits to `held`, where all that is held of its file is gathered.
 pub(super) fn hold(held: &mut Held, positions: &Positions, range: &Range) {

@@ -32,22 +32,6 @@ impl HeldBy {
     }
 }
 
-/// What all of `sets` hold.
-pub(super) fn intersection<'a>(mut sets: impl Iterator<Item = &'a RangeSet>) -> RangeSet {
-    let mut common = sets.next().cloned().unwrap_or_default();
-    for set in sets {
-        let mut both = RangeSet::default();
-        for a in common.stretches() {
-            for b in set.stretches() {
-                let end = if a.end <= b.end { a } else { b };
-                both.insert(a.start.max(b.start), end.end, end.marker);
-            }
-        }
-        common = both;
-    }
-    common
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,11 +52,5 @@ mod tests {
         let sinks = SinkSet::first(2);
         let seen: Vec<_> = [0, 5, 10, 20, 25, 30].map(|at| (by.at(at, sinks).0.0, by.at(at, sinks).1)).into();
         assert_eq!(seen, [(0, Some(5)), (2, Some(10)), (3, Some(20)), (0, Some(25)), (2, Some(30)), (3, None)]);
-    }
-
-    #[test]
-    fn common_stretches_keep_the_marker_of_their_end() {
-        let common = intersection([set(&[(0, 10), (20, 30)]), set(&[(5, 25)])].iter());
-        assert_eq!(common, set(&[(5, 10), (20, 25)]));
     }
 }

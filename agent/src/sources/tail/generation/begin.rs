@@ -10,7 +10,7 @@ use super::super::super::claims::Claim;
 use super::super::super::framing::{Framing, first_line};
 use super::super::super::identity::{MAX_HEAD_BYTES, Text, marker_before, still_holds};
 use super::super::Env;
-use super::super::held::{HeldBy, intersection};
+use super::super::held::HeldBy;
 use super::Generation;
 
 /// What is known of a generation once its first line is.
@@ -145,7 +145,7 @@ impl Generation {
         // A sink that is new starts where the others are.
         let new = env.new_sinks.and(env.sinks).without(holding);
         if !held.is_empty() && !new.is_empty() {
-            let set = intersection(held.iter().map(|(_, set)| set));
+            let set = RangeSet::intersection(held.iter().map(|(_, set)| set));
             if !set.is_empty() {
                 told.push((new, set));
             }
