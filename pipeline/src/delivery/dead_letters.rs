@@ -48,7 +48,7 @@ pub trait Bury: Send {
 ///
 /// (on one line). `record` is for people, `body` for sending again; a body that is no UTF-8 is `body_hex`, in hexadecimal.
 /// Half of `max_bytes` fills the file, then it becomes `<sink>.ndjson.1` and the one that was there before is removed: the
-/// oldest letters go first, are counted, and warned of once.
+/// oldest letters go first, are counted, and warned of once. (A letter that is larger than the half is kept all the same.)
 ///
 /// Others may take the files away at any time (`skidder dlq`), with `LOCK` in their directory locked; it is locked here for
 /// each write, and nothing is kept open between.
@@ -140,7 +140,13 @@ impl Bury for DeadLetterFile {
     fn bury(&mut self, letters: &[Letter]) -> io::Result<()> {
         let mut lines = Vec::new();
         for letter in letters {
+            let start = lines.len();
             self.write_line(letter, &mut lines);
+            // A frame may have more letters than a file.
+            if start > 0 && lines.len() as u64 > self.max_bytes / 2 {
+                self.append(&lines[..start])?;
+                lines.drain(..start);
+            }
         }
         self.append(&lines)
     }
@@ -308,6 +314,22 @@ mod tests {
             assert!(bytes <= 2000, "{bytes}");
         }
         let kept: Vec<u64> = [lines(&old), lines(&path)].concat().iter().map(|l| l["index"].as_u64().unwrap()).collect();
+        assert_eq!(kept, (file.stats.discarded_letters.get()..40).collect::<Vec<_>>(), "the newest, in order, the rest counted");
+        assert!(kept.len() > 4);
+    }
+
+    /// All letters of a frame once went into one file, however many: a refused batch of 10 MB took 20 MB of the 1 MiB it had.
+    #[test]
+    fn a_frame_with_more_letters_than_there_is_room_for_leaves_the_last_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = DeadLetterFile::new(dir.path(), "es", 2000, Arc::default());
+        let letters: Vec<Letter> = (0..40).map(|index| letter(index, "{}")).collect();
+        file.bury(&letters[..1]).unwrap();
+        file.bury(&letters[1..]).unwrap();
+        let files = files(dir.path(), "es");
+        assert!(files.iter().map(|path| size(path)).sum::<u64>() <= 2000);
+        assert_eq!(file.stats.dead_letter_bytes.get(), files.iter().map(|path| size(path)).sum::<u64>());
+        let kept: Vec<u64> = files.iter().flat_map(|path| lines(path)).map(|l| l["index"].as_u64().unwrap()).collect();
         assert_eq!(kept, (file.stats.discarded_letters.get()..40).collect::<Vec<_>>(), "the newest, in order, the rest counted");
         assert!(kept.len() > 4);
     }

@@ -352,7 +352,7 @@ impl Decide {
         let records = self.pieces.get(&piece).map_or(0, |p| p.records);
         match verdict {
             Verdict::Delivered { duplicates } => {
-                self.limit.succeeded();
+                self.limit.succeeded(sent.at, now);
                 self.well(now);
                 self.settle(piece, Account { delivered: records.into(), duplicates: duplicates.into(), rejected: 0 });
             }
@@ -393,7 +393,7 @@ impl Decide {
         self.well(now);
         let mut wait = Duration::ZERO;
         if retry.is_empty() {
-            self.limit.succeeded();
+            self.limit.succeeded(sent.at, now);
         } else {
             self.limit.overloaded(sent.at, now);
             self.health.close_for(sent.retry_after, now);
