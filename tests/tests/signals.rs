@@ -13,7 +13,9 @@ use skidder_tests::store::{Keep, Store};
 /// A stop takes at most this long, whatever the stores do: Kubernetes kills a pod that takes longer after 30 s by default.
 const STOP: Duration = Duration::from_secs(30);
 /// And a second signal ends it within this.
-const AT_ONCE: Duration = Duration::from_secs(5);
+const AT_ONCE: Duration = Duration::from_secs(10);
+/// What it says when it was told to stop.
+const STOPPING: &str = "told to stop: no more reading";
 
 const FILE_SINK: &str = r#"
 [sinks.out]
@@ -93,7 +95,9 @@ fn what_a_dead_store_did_not_take_is_kept_over_a_stop() {
     let in_file = || site.read("out/all.jsonl").iter().filter(|byte| **byte == b'\n').count() as u64;
     until(|| (in_file() == written.total()).then_some(())).expect("the other sink gets everything");
     agent.signal(Signal::TERM).unwrap();
-    // It waits for the store now, up to the limit of a stop; a second signal says not to.
+    // It waits for the store now, up to the limit of a stop; a second signal says not to. Sent before the first was seen it would
+    // be one with that.
+    until(|| agent.stderr().contains(STOPPING).then_some(())).expect("it stops");
     std::thread::sleep(Duration::from_millis(300));
     assert!(agent.is_running(), "a stop gives the store a chance to come back");
     agent.signal(Signal::TERM).unwrap();
@@ -126,6 +130,7 @@ fn a_time_limit_is_no_signal() {
     let in_file = || site.read("out/all.jsonl").iter().filter(|byte| **byte == b'\n').count() as u64;
     until(|| (in_file() == written.total()).then_some(())).expect("the other sink gets everything");
     agent.signal(Signal::TERM).unwrap();
+    until(|| agent.stderr().contains(STOPPING).then_some(())).expect("it stops");
     std::thread::sleep(Duration::from_millis(700));
     assert!(agent.is_running(), "the first signal leaves the store the time that is left");
     agent.signal(Signal::TERM).unwrap();

@@ -188,7 +188,7 @@ impl Rig {
         let logs: Result<Vec<Log>, _> = (0..PODS).map(|pod| Log::create(&fleet, &self.site.path("pods"), pod)).collect();
         let mut logs = logs.map_err(|error| error.to_string())?;
         self.targets.iter().for_each(|target| target.misbehave(Some(seed)));
-        let progress = Progress::default();
+        let progress = Progress { filled: AtomicBool::new(self.options.profile != Profile::SmallDisk), ..Progress::default() };
         let Rig { site, targets, figures, options, .. } = &mut self;
         let (lived, wrote) = thread::scope(|scope| {
             let writer = scope.spawn(|| write(&mut logs, options, targets, &progress));
@@ -196,6 +196,7 @@ impl Rig {
             while lived.is_ok() && figures.kills < kills {
                 progress.allowed.store(records * (u64::from(figures.kills) + 1) / u64::from(kills), Ordering::Relaxed);
                 lived = live_once(site, options, round, figures);
+                progress.filled.fetch_or(figures.refusals > 0, Ordering::Relaxed);
                 round += 1;
             }
             progress.done.store(true, Ordering::Relaxed);
@@ -294,6 +295,8 @@ struct Progress {
     /// Records in all so far.
     allowed: AtomicU64,
     done: AtomicBool,
+    /// Whether the small disk was full, where there is one: until it was the stores are down.
+    filled: AtomicBool,
 }
 
 /// Lets the logs grow as far as is allowed, and to their end when the kills are over; takes stores down in between.
@@ -301,11 +304,15 @@ fn write(logs: &mut [Log<'_>], options: &Options, targets: &[Box<dyn Target>], p
     let (seed, share) = (options.seed, options.share());
     let mut chance = Chance::of(seed, 51, 0);
     let mut outages: Vec<Outages> = (0..targets.len() as u64).map(|n| Outages::new(Chance::of(seed, 52, n))).collect();
-    let mut written = 0;
+    let (mut written, mut filled) = (0, true);
     let failed = |error: std::io::Error| error.to_string();
     loop {
         let done = progress.done.load(Ordering::Relaxed);
-        if !done {
+        if filled != progress.filled.load(Ordering::Relaxed) {
+            filled = !filled;
+            targets.iter().for_each(|target| target.set_down(!filled));
+        }
+        if !done && filled {
             outages.iter_mut().zip(targets).for_each(|(outages, target)| outages.step(&**target));
         }
         let allowed = if done { u64::MAX } else { progress.allowed.load(Ordering::Relaxed).min(slowest(targets) + options.ahead()) };
