@@ -144,7 +144,7 @@ impl Agent {
     }
 
     /// What it has written to its standard error so far.
-    pub fn stderr(&self) -> String {
+    pub fn said(&self) -> String {
         String::from_utf8_lossy(&self.stderr.so_far()).into_owned()
     }
 

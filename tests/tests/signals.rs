@@ -97,7 +97,7 @@ fn what_a_dead_store_did_not_take_is_kept_over_a_stop() {
     agent.signal(Signal::TERM).unwrap();
     // It waits for the store now, up to the limit of a stop; a second signal says not to. Sent before the first was seen it would
     // be one with that.
-    until(|| agent.stderr().contains(STOPPING).then_some(())).expect("it stops");
+    until(|| agent.said().contains(STOPPING).then_some(())).expect("it stops");
     std::thread::sleep(Duration::from_millis(300));
     assert!(agent.is_running(), "a stop gives the store a chance to come back");
     agent.signal(Signal::TERM).unwrap();
@@ -130,7 +130,7 @@ fn a_time_limit_is_no_signal() {
     let in_file = || site.read("out/all.jsonl").iter().filter(|byte| **byte == b'\n').count() as u64;
     until(|| (in_file() == written.total()).then_some(())).expect("the other sink gets everything");
     agent.signal(Signal::TERM).unwrap();
-    until(|| agent.stderr().contains(STOPPING).then_some(())).expect("it stops");
+    until(|| agent.said().contains(STOPPING).then_some(())).expect("it stops");
     std::thread::sleep(Duration::from_millis(700));
     assert!(agent.is_running(), "the first signal leaves the store the time that is left");
     agent.signal(Signal::TERM).unwrap();
