@@ -29,6 +29,11 @@ struct House {
 
 impl House {
     fn new() -> House {
+        House::of("127.0.0.1")
+    }
+
+    /// One whose server has a certificate for this name.
+    fn of(server: &str) -> House {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,7 +44,7 @@ impl House {
             let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
             (certificate.pem(), key.serialize_pem())
         };
-        House { ca, server: signed("127.0.0.1"), client: signed("client") }
+        House { ca, server: signed(server), client: signed("client") }
     }
 
     /// How its server speaks: to clients of the house alone.
@@ -110,6 +115,21 @@ async fn a_client_certificate_opens_the_door_and_none_does_not() {
     assert!(untrusting.send(&frame).await.is_err(), "another authority than that of the server");
     let careless = r#"{"crt_file":"client.crt","key_file":"client.key","verify_certificate":false}"#;
     assert!(transport(dir.path(), address, careless).send(&frame).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_refused_unless_names_are_not_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::of("elsewhere.example");
+    house.write(dir.path());
+    let address = server(Arc::new(Mutex::new(house.config()))).await;
+    let frame = frame("i", "b\n", 1);
+    assert!(transport(dir.path(), address, ALL).send(&frame).await.is_err());
+    let any_name = ALL.replace('}', r#","verify_hostname":false}"#);
+    assert!(transport(dir.path(), address, &any_name).send(&frame).await.is_ok());
+    // The authority still counts.
+    std::fs::write(dir.path().join("ca.pem"), House::new().ca).unwrap();
+    assert!(transport(dir.path(), address, &any_name).send(&frame).await.is_err());
 }
 
 #[tokio::test]
