@@ -215,8 +215,9 @@ fn without_a_server_known_pods_stay_known_and_unknown_ones_go_out_as_partial() {
     api.put((0..3).map(pod)).unwrap();
     let mut node = Node::new(&api, "metadata_wait_secs = 1");
     node.start();
-    // Agents come to the server spread over two seconds, which is longer than this one waits.
+    // Agents come to the server spread over two seconds, for pods and for the node, which is longer than this one waits.
     node.knows("\"u1\"");
+    node.knows("eu-1");
     node.say("shop", "p1", "u1", "main", "known");
     assert_eq!(node.record("known")["env"], "prod");
     api.stop_server().unwrap();
@@ -273,6 +274,7 @@ fn a_deleted_pod_is_known_until_its_last_line_is_delivered() {
         node.say("shop", "p1", "u1", "main", &format!("line {number} {noise}"));
     }
     eventually("all lines in the file", PATIENCE, || (node.records().len() as u64 == LINES).then_some(())).unwrap();
+    node.knows("eu-1");
     api.delete("pods/shop/p1").unwrap();
     node.knows("\"gone\":[\"u1\"]");
     // Killed, twice, with nobody to ask.
@@ -373,6 +375,7 @@ fn marks_of_namespaces_are_heeded_where_they_are_asked_for() {
     node.say("noisy", "spared", "spared", "main", "spared");
     assert_eq!(node.record("spared")["kubernetes"]["namespace_labels"], serde_json::json!({"team": "x"}));
     // Nor after a restart that finds nobody to ask.
+    node.knows("\"excluded\":[\"noisy\"]");
     api.stop_server().unwrap();
     drop(node.agent.take());
     node.start();

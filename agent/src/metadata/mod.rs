@@ -42,7 +42,7 @@ const NODE_NAME: &str = "SKIDDER_SELF_NODE_NAME";
 /// at once.
 const SAVE_AFTER: Duration = Duration::from_millis(100);
 /// The time between two times that it is written.
-const SAVE_INTERVAL: Duration = Duration::from_secs(2);
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often pods that are gone are looked for.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(30);
 
