@@ -442,6 +442,8 @@ fn without_permission_records_are_partial_and_the_log_says_what_to_do() {
     node.start();
     node.say("shop", "p1", "u1", "main", "forbidden");
     assert_eq!(node.record("forbidden")["kubernetes"]["metadata"], "partial");
+    // It may not have asked by then. Who asks again has been refused, and said so.
+    eventually("a second refusal", PATIENCE, || (lists_and_watches(&api).0.len() > 1).then_some(())).unwrap();
     let agent = node.agent.take().unwrap();
     agent.signal(Signal::TERM).unwrap();
     let ended = agent.wait(PATIENCE).unwrap();
