@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use flate2::Compression;
+use flate2::read::ZlibDecoder;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -81,6 +82,35 @@ pub fn files(root: &Path) -> io::Result<Vec<PathBuf>> {
 pub fn bytes(root: &Path) -> io::Result<u64> {
     let size = |path: PathBuf| fs::symlink_metadata(root.join(path)).map(|metadata| if metadata.is_file() { metadata.len() } else { 0 });
     files(root)?.into_iter().map(size).sum()
+}
+
+/// The crates that the program of an image is built of, each with its version, as the program itself says it to scanners: in the
+/// section `.dep-v0`, JSON that is packed with zlib (github.com/rust-secure-code/cargo-auditable, PARSING.md).
+///
+/// # Errors
+/// Where the program does not say it, or `objcopy` of Debian's binutils is not there.
+pub fn crates(rootfs: &Path) -> Result<Vec<(String, String)>, String> {
+    #[derive(serde::Deserialize)]
+    struct Package {
+        name: String,
+        version: String,
+        /// `build` where it is only there to build the others.
+        kind: Option<String>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Listed {
+        packages: Vec<Package>,
+    }
+    let place = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let section = place.path().join("section");
+    let mut command = Command::new("objcopy");
+    command.arg("--dump-section").arg(format!(".dep-v0={}", section.display()));
+    command.arg(rootfs.join(PROGRAM.trim_start_matches('/'))).arg("/dev/null");
+    let output = command.output().map_err(|error| format!("cannot run objcopy: {error}"))?;
+    let packed = fs::read(&section).map_err(|_| format!("no section .dep-v0: {}", String::from_utf8_lossy(&output.stderr)))?;
+    let listed: Listed = serde_json::from_reader(ZlibDecoder::new(&packed[..])).map_err(|error| error.to_string())?;
+    let runs = listed.packages.into_iter().filter(|package| package.kind.as_deref() != Some("build"));
+    Ok(runs.map(|package| (package.name, package.version)).collect())
 }
 
 /// Writes the archive: an OCI image layout (image-spec v1.1) of one layer, and beside it the `manifest.json` that `docker load`

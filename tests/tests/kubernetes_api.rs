@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::{Map, Value};
 use skidder_tests::agent::Agent;
+use skidder_tests::chance::Chance;
 use skidder_tests::kube::{self, Api, Asked, Turnstile, Way, eventually};
 use skidder_tests::site::Site;
+use skidder_tests::store::{Keep, Store};
 
 /// How long anything may take that is waited for: starts of the API server among it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -213,8 +215,9 @@ fn without_a_server_known_pods_stay_known_and_unknown_ones_go_out_as_partial() {
     api.put((0..3).map(pod)).unwrap();
     let mut node = Node::new(&api, "metadata_wait_secs = 1");
     node.start();
-    // Agents come to the server spread over two seconds, which is longer than this one waits.
+    // Agents come to the server spread over two seconds, for pods and for the node, which is longer than this one waits.
     node.knows("\"u1\"");
+    node.knows("eu-1");
     node.say("shop", "p1", "u1", "main", "known");
     assert_eq!(node.record("known")["env"], "prod");
     api.stop_server().unwrap();
@@ -235,6 +238,66 @@ fn without_a_server_known_pods_stay_known_and_unknown_ones_go_out_as_partial() {
     node.say("shop", "new", "new", "main", "known by now");
     let record = node.record("known by now");
     assert_eq!((&record["env"], record["kubernetes"].get("metadata")), (&"late".into(), None));
+    node.stop();
+}
+
+/// A pod is deleted while a store is down and most of its logs wait on the disk: neither kills of the agent nor an API server that is
+/// gone by then make it forget whose they are, down to lines that nobody had read.
+#[test]
+fn a_deleted_pod_is_known_until_its_last_line_is_delivered() {
+    const LINES: u64 = 4_000;
+    let api = server();
+    api.put((0..3).map(pod)).unwrap();
+    let store = Store::start(Keep::Documents).unwrap();
+    store.set_down(true);
+    // The store's buffer holds a part of it.
+    let sink = format!(
+        r#"metadata_wait_secs = 60
+        [sinks.store]
+        type = "elasticsearch"
+        inputs = ["flat"]
+        endpoints = ["{}"]
+        mode = "bulk"
+        index = "logs"
+        batch.max_bytes = 65536
+        buffer.type = "disk"
+        buffer.max_size = "1MiB"
+        request.retry_max_duration_secs = 1
+        "#,
+        store.url()
+    );
+    let mut node = Node::new(&api, &sink);
+    node.start();
+    let mut chance = Chance::of(7, 7, 7);
+    for number in 0..LINES {
+        let noise: String = (0..60).map(|_| format!("{:016x}", chance.next())).collect();
+        node.say("shop", "p1", "u1", "main", &format!("line {number} {noise}"));
+    }
+    eventually("all lines in the file", PATIENCE, || (node.records().len() as u64 == LINES).then_some(())).unwrap();
+    node.knows("eu-1");
+    api.delete("pods/shop/p1").unwrap();
+    node.knows("\"gone\":[\"u1\"]");
+    // Killed, twice, with nobody to ask.
+    api.stop_server().unwrap();
+    drop(node.agent.take());
+    node.say("shop", "p1", "u1", "main", "written while it was away");
+    node.start();
+    assert_eq!(node.record("written while it was away")["env"], "prod");
+    drop(node.agent.take());
+    node.say("shop", "p1", "u1", "main", "last words");
+    node.start();
+    assert_eq!(node.record("last words")["env"], "prod");
+    assert!(store.counts().stored == 0 && node.site.read("state/metadata.json").len() > 100);
+    store.set_down(false);
+    eventually("all lines in the store", PATIENCE, || (store.counts().stored == LINES + 2).then_some(())).unwrap_or_else(|error| {
+        panic!("{error}: {:?}", store.counts());
+    });
+    for document in store.documents() {
+        let document: Value = serde_json::from_slice(&document).unwrap();
+        let kubernetes = &document["kubernetes"];
+        let found = (&document["env"], &document["region"], &kubernetes["pod_labels"]["number"], kubernetes.get("metadata"));
+        assert_eq!(found, (&"prod".into(), &"eu-1".into(), &"1".into(), None), "{document}");
+    }
     node.stop();
 }
 
@@ -291,6 +354,34 @@ fn static_pods_and_namespaces() {
     let asked: Vec<_> = api.asked().into_iter().filter(|asked| asked.uri.contains("/namespaces")).map(|asked| asked.uri).collect();
     assert_eq!(asked.len(), 2, "{asked:?}");
     assert!(asked.iter().all(|uri| uri.starts_with("/api/v1/namespaces/")), "{asked:?}");
+    node.stop();
+}
+
+/// A namespace that says that its pods are not to be read, and one of them that says otherwise.
+#[test]
+fn marks_of_namespaces_are_heeded_where_they_are_asked_for() {
+    let api = server();
+    let namespace = |exclude: &str| {
+        let metadata = serde_json::json!({"name": "noisy", "uid": "ns-2", "creationTimestamp": "2026-01-01T00:00:00Z",
+            "labels": {"team": "x", "vector.dev/exclude": exclude}});
+        ("namespaces/noisy".to_owned(), serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}))
+    };
+    let (key, mut spared) = kube::pod("noisy", "spared", "spared", "node-a", &[]);
+    spared["metadata"]["annotations"] = serde_json::json!({"skidder.io/exclude": "false"});
+    api.put([namespace("true"), kube::pod("noisy", "out", "out", "node-a", &[]), (key, spared)]).unwrap();
+    let mut node = Node::new(&api, "metadata_wait_secs = 60\nnamespace_labels = [\"team\"]");
+    node.start();
+    node.say("noisy", "out", "out", "main", "excluded");
+    node.say("noisy", "spared", "spared", "main", "spared");
+    assert_eq!(node.record("spared")["kubernetes"]["namespace_labels"], serde_json::json!({"team": "x"}));
+    // Nor after a restart that finds nobody to ask.
+    node.knows("\"excluded\":[\"noisy\"]");
+    api.stop_server().unwrap();
+    drop(node.agent.take());
+    node.start();
+    node.say("noisy", "spared", "spared", "main", "spared again");
+    node.record("spared again");
+    assert!(!node.records().contains_key("excluded"));
     node.stop();
 }
 
@@ -351,6 +442,8 @@ fn without_permission_records_are_partial_and_the_log_says_what_to_do() {
     node.start();
     node.say("shop", "p1", "u1", "main", "forbidden");
     assert_eq!(node.record("forbidden")["kubernetes"]["metadata"], "partial");
+    // It may not have asked by then. Who asks again has been refused, and said so.
+    eventually("a second refusal", PATIENCE, || (lists_and_watches(&api).0.len() > 1).then_some(())).unwrap();
     let agent = node.agent.take().unwrap();
     agent.signal(Signal::TERM).unwrap();
     let ended = agent.wait(PATIENCE).unwrap();

@@ -103,7 +103,10 @@ fn versions_are_the_same_everywhere() {
     assert_eq!(after(&chart, "appVersion: "), version);
     let toolchain = toml("rust-toolchain.toml")["toolchain"]["channel"].as_str().unwrap().to_owned();
     let dockerfile = text("packaging/docker/Dockerfile");
-    assert!(dockerfile.contains(&format!(" rust:{toolchain}-slim-")), "rust-toolchain.toml says {toolchain}");
+    assert!(
+        dockerfile.contains(&format!("ARG RUST_IMAGE=docker.io/library/rust:{toolchain}-slim-")),
+        "rust-toolchain.toml says {toolchain}"
+    );
     assert!(dockerfile.contains(&format!("RUSTUP_TOOLCHAIN={toolchain}\n")), "rust-toolchain.toml says {toolchain}");
 }
 

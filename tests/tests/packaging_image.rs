@@ -1,6 +1,7 @@
 //! The image: small, with one program and no shell, and that program runs where there is nothing else.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
@@ -65,6 +66,41 @@ fn the_image_is_small_and_has_one_program() {
     println!("image ({}): {:.1} MB, {:.1} MB as an archive", profile(), bytes as f64 / 1e6, archive as f64 / 1e6);
     let roots = fs::read_to_string(image.rootfs.join("etc/ssl/certs/ca-certificates.crt")).unwrap();
     assert!(roots.matches("BEGIN CERTIFICATE").count() > 100, "the authorities that the web trusts");
+}
+
+/// The program is one static file without a package manager's lists: it says itself what a scanner would look for.
+#[test]
+fn scanners_can_tell_what_is_in_it() {
+    let image = built();
+    let root = workspace::root();
+    let toml = |path: &str| fs::read_to_string(root.join(path)).unwrap().parse::<toml::Table>().unwrap();
+    let locked: BTreeSet<(String, String)> = toml("Cargo.lock")["package"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| ["name", "version"].map(|key| package[key].as_str().unwrap().to_owned()).into())
+        .collect();
+    let listed: BTreeSet<(String, String)> = image::crates(&image.rootfs).unwrap().into_iter().collect();
+    let unknown: Vec<_> = listed.difference(&locked).collect();
+    assert!(unknown.is_empty(), "in the program and not in Cargo.lock: {unknown:?}");
+    let has = |name: &str| listed.iter().any(|(listed, _)| listed == name);
+    for manifest in ["agent", "pipeline", "sinks", "transforms"] {
+        let manifest = toml(&format!("{manifest}/Cargo.toml"));
+        let missing: Vec<_> = manifest["dependencies"].as_table().unwrap().keys().filter(|name| !has(name)).collect();
+        assert!(missing.is_empty(), "not in the list: {missing:?}");
+    }
+    assert!(has("zlib-rs") && has("rustls-webpki"), "those that others bring along");
+    assert!(!has("proptest") && !has("skidder-tests"), "what only tests need");
+
+    // And what is Debian's in it.
+    let text = |path: &str| fs::read_to_string(image.rootfs.join(path)).unwrap();
+    assert_eq!(text("etc/os-release"), fs::read_to_string("/etc/os-release").unwrap());
+    for (package, of) in [("libc6", "libc6-dev"), ("ca-certificates", "ca-certificates")] {
+        let output = Command::new("dpkg-query").args(["--showformat=${Version}", "--show", of]).output().unwrap();
+        let version = String::from_utf8(output.stdout).unwrap();
+        let said = text(&format!("var/lib/dpkg/status.d/{package}"));
+        assert!(said.starts_with(&format!("Package: {package}\n")) && said.contains(&format!("\nVersion: {version}\n")), "{said}");
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Metadata on disk, for the time that the API server is away: `metadata.json` in the state directory.
 //!
 //! Its text is one JSON object: `version` (1), `node_name`, `node`, `namespaces` and `pods`, the last by uid, all with the
-//! labels and annotations that the configuration asked for when it was written. It is replaced as a whole, by a rename. A file
+//! labels and annotations that the configuration asked for when it was written; `excluded` are the names of those namespaces
+//! whose pods' logs are not to be read, `gone` are the uids of those pods that are not
+//! on the node any more, and of which something may be left to read. It is replaced as a whole, by a rename. A file
 //! that cannot be read is the same as none: all of it can be asked for again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -27,6 +29,8 @@ struct Written<'a> {
     node: Option<&'a Pairs>,
     namespaces: BTreeMap<&'a str, &'a Pairs>,
     pods: BTreeMap<&'a str, &'a Facts>,
+    gone: &'a BTreeSet<Box<str>>,
+    excluded: &'a BTreeSet<Box<str>>,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +42,10 @@ struct Read {
     namespaces: BTreeMap<Box<str>, Pairs>,
     #[serde(default)]
     pods: BTreeMap<Box<str>, Facts>,
+    #[serde(default)]
+    gone: BTreeSet<Box<str>>,
+    #[serde(default)]
+    excluded: BTreeSet<Box<str>>,
 }
 
 /// Reads what an earlier run on the same node left.
@@ -56,6 +64,8 @@ pub(super) fn load(path: &Path, node_name: &str) -> Option<Snapshot> {
         node: read.node.map(Arc::new),
         namespaces: read.namespaces.into_iter().map(|(name, labels)| (name, Arc::new(labels))).collect(),
         pods: read.pods.into_iter().map(|(uid, facts)| (uid, Arc::new(facts))).collect(),
+        gone: read.gone,
+        excluded: read.excluded,
     })
 }
 
@@ -67,6 +77,8 @@ pub(super) fn save(path: &Path, node_name: &str, snapshot: &Snapshot) -> io::Res
         node: snapshot.node.as_deref(),
         namespaces: snapshot.namespaces.iter().map(|(name, labels)| (&**name, &**labels)).collect(),
         pods: snapshot.pods.iter().map(|(uid, facts)| (&**uid, &**facts)).collect(),
+        gone: &snapshot.gone,
+        excluded: &snapshot.excluded,
     };
     let new = path.with_extension("new");
     let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
@@ -91,10 +103,13 @@ mod tests {
             node: Some(Arc::new(Pairs::from([("zone".into(), "z".into())]))),
             namespaces: BTreeMap::from([("ns".into(), Arc::default())]),
             pods: BTreeMap::from([("u1".into(), Arc::new(facts))]),
+            gone: BTreeSet::from(["u1".into()]),
+            excluded: BTreeSet::from(["ns".into()]),
         };
         save(&path, "n", &snapshot).unwrap();
         let loaded = load(&path, "n").unwrap();
         assert_eq!((loaded.node, loaded.namespaces, &loaded.pods), (snapshot.node, snapshot.namespaces, &snapshot.pods));
+        assert_eq!((loaded.gone, loaded.excluded), (snapshot.gone, snapshot.excluded));
         assert!(load(&path, "other").is_none());
         let text = fs::read(&path).unwrap();
         fs::write(&path, &text[..text.len() / 2]).unwrap();

@@ -34,7 +34,8 @@ pub struct KubernetesConfig {
     /// namespaces are never asked for; else each one that has a pod on this node, every ten minutes.
     pub namespace_labels: Select,
     /// Whether what pods say of their own logs is heeded: that they are not to be read, how they are parsed, how fast they
-    /// are read.
+    /// are read. A namespace may say for its pods that they are not to be read, by its label `skidder.io/exclude` or
+    /// `vector.dev/exclude`, where `namespace_labels` has namespaces asked for.
     pub honour_marks: bool,
     /// The kubelet of this node, for `metadata = "kubelet"`.
     pub kubelet: KubeletConfig,

@@ -10,6 +10,9 @@
 //! Others' exclusions, for those who come from there: Vector's label `vector.dev/exclude` and annotation
 //! `vector.dev/exclude-containers`, Fluent Bit's `fluentbit.io/exclude[_stdout|_stderr][-<container>]`, Elastic's
 //! `co.elastic.logs[.<container>]/enabled: "false"`.
+//!
+//! Where the labels of namespaces are asked for (`namespace_labels`), a namespace's own labels `skidder.io/exclude` and
+//! `vector.dev/exclude` count for those of its pods that do not say otherwise by `skidder.io/exclude: "false"`.
 
 use std::collections::BTreeMap;
 
@@ -22,6 +25,8 @@ use skidder_sinks::common::ByteSize;
 pub(super) struct Marks {
     /// Not read at all.
     pub exclude: bool,
+    /// Read, whatever its namespace says.
+    pub include: bool,
     /// Of what is read, records of this stream are left out.
     pub excluded_stream: Option<Stream>,
     pub parser: Option<Parser>,
@@ -88,7 +93,8 @@ pub(super) fn marks(labels: &Map, annotations: &Map, container: &str) -> Marks {
         [&one, &all].into_iter().find_map(|key| annotations.get(key).or_else(|| labels.get(key))).map(|value| value.trim())
     };
     let streams = Stream::ALL.map(|stream| fluent_bit_excludes(annotations, &format!("_{}", stream.name()), container).then_some(stream));
-    let (exclude, excluded_stream) = match own("exclude").and_then(truth) {
+    let said = own("exclude").and_then(truth);
+    let (exclude, excluded_stream) = match said {
         Some(said) => (said, None),
         None if own("exclude-containers").is_some_and(|list| names(list, container)) => (true, None),
         None if others_exclude(labels, annotations, container) => (true, None),
@@ -96,7 +102,13 @@ pub(super) fn marks(labels: &Map, annotations: &Map, container: &str) -> Marks {
     };
     let excluded_stream = excluded_stream.filter(|_| !exclude);
     let rate_limit = own("rate-limit").and_then(size).filter(|rate| *rate > 0);
-    Marks { exclude, excluded_stream, parser: own("parser").and_then(Parser::from_name), rate_limit }
+    Marks { exclude, include: said == Some(false), excluded_stream, parser: own("parser").and_then(Parser::from_name), rate_limit }
+}
+
+/// Whether the labels of a namespace say that logs of its pods are not to be read.
+pub(super) fn excludes_namespace(labels: &Map) -> bool {
+    let said = ["skidder.io/exclude", "vector.dev/exclude"].into_iter().find_map(|key| truth(labels.get(key)?));
+    said == Some(true)
 }
 
 fn others_exclude(labels: &Map, annotations: &Map, container: &str) -> bool {
@@ -182,6 +194,24 @@ mod tests {
         for (labels, annotations) in read {
             assert!(!of(labels, annotations, "app").exclude, "{labels:?} {annotations:?}");
         }
+    }
+
+    #[test]
+    fn namespaces_may_exclude_their_pods() {
+        let cases: [(Pairs, bool); 5] = [
+            (&[], false),
+            (&[("vector.dev/exclude", "true")], true),
+            (&[("skidder.io/exclude", "true"), ("vector.dev/exclude", "false")], true),
+            (&[("skidder.io/exclude", "false"), ("vector.dev/exclude", "true")], false),
+            (&[("skidder.io/exclude", "perhaps"), ("co.elastic.logs/enabled", "false")], false),
+        ];
+        for (labels, excludes) in cases {
+            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            assert_eq!(excludes_namespace(&labels), excludes, "{labels:?}");
+        }
+        assert!(of(&[], &[("skidder.io/exclude.app", "false")], "app").include);
+        assert!(!of(&[], &[("skidder.io/exclude.app", "false")], "web").include);
+        assert!(!of(&[], &[("co.elastic.logs/enabled", "true")], "app").include);
     }
 
     #[test]

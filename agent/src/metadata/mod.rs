@@ -38,8 +38,11 @@ use watch::Asker;
 
 /// The variable with the name of this node, which the chart sets.
 const NODE_NAME: &str = "SKIDDER_SELF_NODE_NAME";
-/// How often what changed is written to the disk.
-const SAVE_INTERVAL: Duration = Duration::from_secs(2);
+/// How soon what changed is written to the disk, so that an agent that is killed knows it again: what comes at once is written
+/// at once.
+const SAVE_AFTER: Duration = Duration::from_millis(100);
+/// The time between two times that it is written.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 /// How often pods that are gone are looked for.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -126,19 +129,9 @@ impl Metadata {
             };
             tokio::join!(watch, node, namespaces);
         });
-        let kept = Arc::downgrade(self);
+        let (kept, store) = (Arc::downgrade(self), store.clone());
         tasks.spawn(async move {
-            let mut until_clean = Duration::ZERO;
-            loop {
-                tokio::time::sleep(SAVE_INTERVAL).await;
-                let Some(metadata) = kept.upgrade() else { return };
-                until_clean = until_clean.saturating_sub(SAVE_INTERVAL);
-                if until_clean.is_zero() {
-                    until_clean = CLEAN_INTERVAL;
-                    metadata.store.clean();
-                }
-                metadata.save();
-            }
+            keep(&store, || kept.upgrade().map(|metadata| metadata.save())).await;
         });
         Ok(())
     }
@@ -195,6 +188,25 @@ impl Drop for Metadata {
     }
 }
 
+/// Forgets what is not needed any more, and calls `save` soon after something changed, until that gives `None`.
+async fn keep(store: &Store, mut save: impl FnMut() -> Option<()>) {
+    let mut cleaned = None;
+    loop {
+        if tokio::time::timeout(CLEAN_INTERVAL, store.changed.notified()).await.is_ok() {
+            tokio::time::sleep(SAVE_AFTER).await;
+        }
+        let now = store.clock.now();
+        if cleaned.is_none_or(|then| now.since(then) >= CLEAN_INTERVAL) {
+            cleaned = Some(now);
+            store.clean();
+        }
+        if save().is_none() {
+            return;
+        }
+        tokio::time::sleep(SAVE_INTERVAL).await;
+    }
+}
+
 async fn connect(config: &KubernetesConfig) -> Result<(Api, Option<Api>), api::Failure> {
     let api = Api::connect(config.kube_config_file.as_deref()).await?;
     let kubelet = if config.metadata == MetadataFrom::Kubelet { Some(kubelet::connect(config).await?) } else { None };
@@ -248,7 +260,7 @@ impl Hold {
         let view = store.view(&self.slot, &self.namespace);
         let marks = view.facts.as_ref().map(|facts| facts.marks_of(&self.container));
         self.standing = Standing {
-            excluded: marks.is_some_and(|marks| marks.exclude),
+            excluded: marks.is_some_and(|marks| marks.exclude || view.excluded && !marks.include),
             rate_limit: marks.and_then(|marks| marks.rate_limit),
             complete: view.complete,
         };
@@ -279,3 +291,7 @@ impl Hold {
         self.standing.rate_limit
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests;

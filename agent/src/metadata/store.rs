@@ -1,9 +1,10 @@
 //! What is known of pods, for the worker to look at and for the tasks that ask Kubernetes to write.
 //!
-//! A pod's slot is kept as long as anyone holds it (each log that is being read does) and for some minutes after the pod is
-//! gone from the node, so that the last line of a deleted pod has its labels.
+//! A pod's slot is kept as long as anyone holds it (each log that is there or not read to its end does) and for some minutes
+//! after the pod is gone from the node, so that the last line of a deleted pod has its labels. Which pods are gone is known from
+//! answers alone: while nobody answers, over restarts too, none is forgotten.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub(super) struct Store {
     pub unknown_pod: Notify,
     /// Set when the labels of a namespace should be asked for.
     pub unknown_namespace: Notify,
+    /// Set when the cache on disk is out of date.
+    pub changed: Notify,
     pods: Mutex<HashMap<Box<str>, Arc<Slot>>>,
     common: Mutex<Common>,
     /// Grows with every change of what pods have in common.
@@ -43,7 +46,15 @@ pub(super) struct Store {
 #[derive(Default)]
 struct Common {
     node: Option<Arc<Pairs>>,
-    namespaces: BTreeMap<Box<str>, (Arc<Pairs>, Nanos)>,
+    namespaces: BTreeMap<Box<str>, Namespace>,
+}
+
+/// What is known of a namespace.
+struct Namespace {
+    labels: Arc<Pairs>,
+    /// Whether its labels say that logs of its pods are not to be read.
+    excluded: bool,
+    since: Nanos,
 }
 
 /// The place of a pod: there before anything is known of it.
@@ -68,6 +79,8 @@ pub(super) struct View {
     pub facts: Option<Arc<Facts>>,
     pub node: Option<Arc<Pairs>>,
     pub namespace: Option<Arc<Pairs>>,
+    /// Whether its namespace says that its logs are not to be read.
+    pub excluded: bool,
     /// Whether all is known that the configuration asks for.
     pub complete: bool,
 }
@@ -76,7 +89,11 @@ pub(super) struct View {
 pub(super) struct Snapshot {
     pub node: Option<Arc<Pairs>>,
     pub namespaces: BTreeMap<Box<str>, Arc<Pairs>>,
+    /// Those of them whose pods' logs are not to be read.
+    pub excluded: BTreeSet<Box<str>>,
     pub pods: BTreeMap<Box<str>, Arc<Facts>>,
+    /// Those of them that are not on the node any more.
+    pub gone: BTreeSet<Box<str>>,
 }
 
 impl Store {
@@ -88,6 +105,7 @@ impl Store {
             clock,
             unknown_pod: Notify::new(),
             unknown_namespace: Notify::new(),
+            changed: Notify::new(),
             pods: Mutex::default(),
             common: Mutex::default(),
             version: AtomicU64::new(0),
@@ -111,11 +129,13 @@ impl Store {
         let facts = slot.state().facts.clone();
         let common = self.common();
         let node = common.node.clone();
-        let namespace = common.namespaces.get(namespace).map(|(labels, _)| labels.clone());
+        let namespace = common.namespaces.get(namespace);
+        let excluded = namespace.is_some_and(|known| known.excluded);
+        let namespace = namespace.map(|known| known.labels.clone());
         let complete = facts.is_some()
             && (node.is_some() || self.config.node_labels.is_none())
             && (namespace.is_some() || self.config.namespace_labels.is_none());
-        View { facts, node, namespace, complete }
+        View { facts, node, namespace, excluded, complete }
     }
 
     /// A number that changes when what [`Store::view`] gives does.
@@ -148,11 +168,13 @@ impl Store {
     fn put_one(&self, uid: &str, facts: &Arc<Facts>) {
         let slot = self.slot(uid);
         let mut state = slot.state();
-        state.gone = None;
+        let is_back = state.gone.take().is_some();
         if state.facts.as_ref() != Some(facts) {
             state.facts = Some(facts.clone());
             slot.version.fetch_add(1, Ordering::Release);
-            self.changes.fetch_add(1, Ordering::Release);
+            self.change();
+        } else if is_back {
+            self.change();
         }
     }
 
@@ -161,7 +183,14 @@ impl Store {
         let now = self.clock.now();
         for uid in [Some(uid), config_hash].into_iter().flatten() {
             let slot = self.pods().get(uid).cloned();
-            slot.into_iter().for_each(|slot| _ = slot.state().gone.get_or_insert(now));
+            slot.into_iter().for_each(|slot| self.mark_gone(&mut slot.state(), now));
+        }
+    }
+
+    fn mark_gone(&self, state: &mut SlotState, now: Nanos) {
+        if state.gone.is_none() {
+            state.gone = Some(now);
+            self.change();
         }
     }
 
@@ -171,7 +200,7 @@ impl Store {
         for (uid, slot) in self.pods().iter() {
             let mut state = slot.state();
             if state.facts.is_some() && !there.contains(uid) {
-                state.gone.get_or_insert(now);
+                self.mark_gone(&mut state, now);
             }
         }
     }
@@ -184,19 +213,41 @@ impl Store {
         }
     }
 
-    pub(super) fn put_namespace(&self, name: &str, labels: Pairs) {
+    /// Takes over the labels of a namespace, and whether they say that logs of its pods are not to be read.
+    pub(super) fn put_namespace(&self, name: &str, labels: Pairs, excluded: bool) {
+        let since = self.clock.now();
+        let mut common = self.common();
+        match common.namespaces.get_mut(name) {
+            Some(known) if *known.labels == labels && known.excluded == excluded => known.since = since,
+            _ => {
+                common.namespaces.insert(name.into(), Namespace { labels: Arc::new(labels), excluded, since });
+                self.common_changed();
+            }
+        }
+    }
+
+    /// Takes note that there is no such namespace any more. Its pods went before it, and their last lines may not be read yet: they
+    /// keep the labels that it had.
+    pub(super) fn namespace_gone(&self, name: &str) {
         let now = self.clock.now();
         let mut common = self.common();
-        let same = common.namespaces.get(name).filter(|(known, _)| **known == labels).map(|(known, _)| known.clone());
-        if same.is_none() {
-            self.common_changed();
+        match common.namespaces.get_mut(name) {
+            Some(known) => known.since = now,
+            None => {
+                common.namespaces.insert(name.into(), Namespace { labels: Arc::default(), excluded: false, since: now });
+                self.common_changed();
+            }
         }
-        common.namespaces.insert(name.into(), (same.unwrap_or_else(|| Arc::new(labels)), now));
     }
 
     fn common_changed(&self) {
         self.version.fetch_add(1, Ordering::Release);
+        self.change();
+    }
+
+    fn change(&self) {
         self.changes.fetch_add(1, Ordering::Release);
+        self.changed.notify_one();
     }
 
     /// The namespaces that have a pod here and of which the labels are not known, or were for too long; the others are
@@ -207,7 +258,7 @@ impl Store {
         let now = self.clock.now();
         let mut common = self.common();
         common.namespaces.retain(|name, _| there.contains(name));
-        let is_fresh = |name: &str| common.namespaces.get(name).is_some_and(|(_, since)| now.since(*since) < NAMESPACE_AGE);
+        let is_fresh = |name: &str| common.namespaces.get(name).is_some_and(|known| now.since(known.since) < NAMESPACE_AGE);
         there.into_iter().filter(|name| !is_fresh(name)).collect()
     }
 
@@ -246,7 +297,7 @@ impl Store {
         let beyond = gone.len().saturating_sub(MAX_GONE);
         gone.drain(..beyond).for_each(|(_, uid)| drop(pods.remove(&uid)));
         if pods.len() != before {
-            self.changes.fetch_add(1, Ordering::Release);
+            self.change();
         }
         let known = pods.values().filter(|slot| slot.state().facts.is_some()).count();
         self.counts.pods.set(known as u64);
@@ -258,24 +309,34 @@ impl Store {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        let pods = self.pods().iter().filter_map(|(uid, slot)| Some((uid.clone(), slot.state().facts.clone()?))).collect();
+        let (mut pods, mut gone) = (BTreeMap::new(), BTreeSet::new());
+        for (uid, slot) in self.pods().iter() {
+            let state = slot.state();
+            let Some(facts) = &state.facts else { continue };
+            pods.insert(uid.clone(), facts.clone());
+            gone.extend(state.gone.map(|_| uid.clone()));
+        }
         let common = self.common();
-        let namespaces = common.namespaces.iter().map(|(name, (labels, _))| (name.clone(), labels.clone())).collect();
-        Snapshot { node: common.node.clone(), namespaces, pods }
+        let namespaces = common.namespaces.iter().map(|(name, known)| (name.clone(), known.labels.clone())).collect();
+        let excluded = common.namespaces.iter().filter(|(_, known)| known.excluded).map(|(name, _)| name.clone()).collect();
+        Snapshot { node: common.node.clone(), namespaces, excluded, pods, gone }
     }
 
-    /// Takes over what an earlier run knew. All of it may be out of date: pods count as gone until they are met again, and
+    /// Takes over what an earlier run knew. All of it may be out of date: the first list says which pods are gone by now, and
     /// namespaces are asked for again.
     pub(super) fn restore(&self, snapshot: Snapshot) {
         let now = self.clock.now();
         for (uid, facts) in snapshot.pods {
             let slot = self.slot(&uid);
             let mut state = slot.state();
-            (state.facts, state.gone) = (Some(facts), Some(now));
+            (state.facts, state.gone) = (Some(facts), snapshot.gone.contains(&uid).then_some(now));
         }
         let mut common = self.common();
         common.node = snapshot.node;
-        common.namespaces = snapshot.namespaces.into_iter().map(|(name, labels)| (name, (labels, Nanos(0)))).collect();
+        for (name, labels) in snapshot.namespaces {
+            let excluded = snapshot.excluded.contains(&name);
+            common.namespaces.insert(name, Namespace { labels, excluded, since: Nanos(0) });
+        }
     }
 
     fn pods(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Slot>>> {

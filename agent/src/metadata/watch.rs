@@ -23,6 +23,7 @@ use skidder_pipeline::edge::{Chance, SplitMix};
 use super::api::{Api, Failure, Lines, no_json};
 use super::facts::{Facts, selected};
 use super::items::{Items, Part};
+use super::marks;
 use super::objects::{Labelled, Metadata, Pod, Status};
 use super::store::Store;
 
@@ -63,7 +64,7 @@ pub(super) struct Asker {
 impl Asker {
     /// Keeps the store in line with the pods of this node, for ever.
     pub(super) async fn pods(mut self, api: Api) {
-        tokio::time::sleep(START_SPREAD.mul_f64(self.chance.fraction())).await;
+        tokio::time::sleep(start_wait(&mut self.chance)).await;
         let mut next = Next::List { fresh: false };
         loop {
             let step = match &mut next {
@@ -200,7 +201,7 @@ impl Asker {
     /// Keeps the node's labels known, for ever.
     pub(super) async fn node(mut self, api: Api) {
         let path = format!("/api/v1/nodes/{}?resourceVersion=0", escaped(&self.store.node_name));
-        tokio::time::sleep(START_SPREAD.mul_f64(self.chance.fraction())).await;
+        tokio::time::sleep(start_wait(&mut self.chance)).await;
         loop {
             match api.object::<Labelled>(&path).await {
                 Ok(node) => {
@@ -222,11 +223,12 @@ impl Asker {
                 match api.object::<Labelled>(&format!("/api/v1/namespaces/{}", escaped(&name))).await {
                     Ok(found) => {
                         self.failures = 0;
-                        let labels = selected(found.metadata.labels.unwrap_or_default(), &self.store.config.namespace_labels);
-                        self.store.put_namespace(&name, labels);
+                        let labels = found.metadata.labels.unwrap_or_default();
+                        let excluded = self.store.config.honour_marks && marks::excludes_namespace(&labels);
+                        self.store.put_namespace(&name, selected(labels, &self.store.config.namespace_labels), excluded);
                     }
                     // It was deleted, and its pods with it.
-                    Err(failure) if failure.status == Some(404) => self.store.put_namespace(&name, Default::default()),
+                    Err(failure) if failure.status == Some(404) => self.store.namespace_gone(&name),
                     Err(failure) => self.failed(&failure).await,
                 }
             }
@@ -243,9 +245,7 @@ impl Asker {
     pub(super) async fn failed(&mut self, failure: &Failure) {
         self.store.counts.failures.add(1);
         self.failures = self.failures.saturating_add(1);
-        let wait = BACKOFF.full_jitter(self.failures, &mut self.chance);
-        // All that were sent away at once would come back at once.
-        let wait = failure.retry_after.map_or(wait, |asked| asked + wait.min(asked));
+        let wait = wait_after(self.failures, failure.retry_after, &mut self.chance);
         // The first may be the end of a connection, which is nothing; beyond, one each time that the row doubles.
         if self.failures == 2
             || self.failures > 2 && self.failures.is_power_of_two()
@@ -266,6 +266,18 @@ impl Asker {
     }
 }
 
+/// How long an agent waits before it first asks: of those that start together each another time.
+fn start_wait(chance: &mut dyn Chance) -> Duration {
+    START_SPREAD.mul_f64(chance.fraction())
+}
+
+/// How long to wait after this many failures in a row, where the server may have `asked` for a time.
+fn wait_after(failures: u32, asked: Option<Duration>, chance: &mut dyn Chance) -> Duration {
+    let wait = BACKOFF.full_jitter(failures, chance);
+    // All that were sent away at once would come back at once.
+    asked.map_or(wait, |asked| asked + wait.min(asked))
+}
+
 /// Names of Kubernetes need no escaping; a configured one may be anything.
 fn escaped(name: &str) -> String {
     let escape = |byte: u8| match byte {
@@ -273,4 +285,49 @@ fn escaped(name: &str) -> String {
         _ => format!("%{byte:02X}"),
     };
     name.bytes().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of `waits` are in each tenth of the time up to `most`; none is beyond.
+    fn tenths(waits: impl Iterator<Item = Duration>, most: Duration) -> [u32; 10] {
+        let mut counts = [0; 10];
+        for wait in waits {
+            assert!(wait < most, "{wait:?}");
+            counts[(wait.as_secs_f64() / most.as_secs_f64() * 10.0) as usize] += 1;
+        }
+        counts
+    }
+
+    #[test]
+    fn starts_are_spread_evenly() {
+        // An agent draws once: what counts is that seeds which differ in nothing but their last bits give times far apart.
+        let counts = tenths((0..10_000).map(|seed| start_wait(&mut SplitMix(seed))), START_SPREAD);
+        assert!(counts.iter().all(|count| (850..1_150).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn waits_double_up_to_minutes_and_are_spread_from_nothing_up() {
+        let mut chance = SplitMix(1);
+        for (failures, most) in [(1, 0.5), (2, 1.0), (3, 2.0), (8, 64.0), (9, 120.0), (1_000, 120.0), (u32::MAX, 120.0)] {
+            let waits = (0..10_000).map(|_| wait_after(failures, None, &mut chance));
+            let counts = tenths(waits, Duration::from_secs_f64(most));
+            assert!(counts.iter().all(|count| (850..1_150).contains(count)), "{failures}: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_told_when_to_come_comes_no_sooner_and_not_with_all_others() {
+        let (mut chance, asked) = (SplitMix(1), Duration::from_secs(5));
+        for (failures, most) in [(1, 0.5), (4, 4.0), (30, 5.0)] {
+            let waits: Vec<Duration> = (0..10_000).map(|_| wait_after(failures, Some(asked), &mut chance)).collect();
+            let beyond = waits.iter().map(|wait| wait.checked_sub(asked).map(|beyond| beyond.as_secs_f64()));
+            let beyond: Vec<f64> = beyond.map(|beyond| beyond.unwrap_or(f64::NAN)).collect();
+            assert!(beyond.iter().all(|beyond| (0.0..=most).contains(beyond)), "{failures}: it comes too soon or too late");
+            let mean = beyond.iter().sum::<f64>() / beyond.len() as f64;
+            assert!(mean > 0.4 * most, "{failures}: {mean} s");
+        }
+    }
 }

@@ -97,17 +97,65 @@ fn static_pods_are_found_by_the_name_of_their_directory() {
 #[test]
 fn what_an_earlier_run_knew_counts_until_it_is_known_better() {
     let (clock, first) = store();
-    first.put("u", facts("a"));
+    for uid in ["stays", "went", "goes", "read"] {
+        first.put(uid, facts(uid));
+    }
     first.put_node(Pairs::from([("zone".into(), "z".into())]));
-    let (_, second) = store();
+    first.gone("went", None);
+    let (_, mut second) = store();
+    second.clock = clock.clone();
     second.restore(first.snapshot());
-    let slot = second.slot("u");
-    assert!(second.view(&slot, "ns").complete);
-    drop(slot);
-    clock.0.store(SECOND, Ordering::Relaxed);
-    second.only(&HashSet::from(["u".into()]));
-    second.put("u", facts("a"));
-    assert!(second.slot("u").state().gone.is_none());
+    let read = second.slot("read");
+    assert!(second.view(&read, "ns").complete);
+    let known = || second.snapshot().pods.into_keys().map(String::from).collect::<Vec<_>>();
+    let set = |seconds: u64| clock.0.store(seconds * SECOND, Ordering::Relaxed);
+    second.clean();
+    assert_eq!(known(), ["goes", "read", "stays", "went"]);
+    // The API server is away for an hour: only what was known to be gone may be forgotten.
+    set(3_600);
+    second.clean();
+    assert_eq!(known(), ["goes", "read", "stays"], "nobody said that they are gone");
+    second.only(&HashSet::from(["stays".into()]));
+    second.put("stays", facts("stays"));
+    assert_eq!(second.snapshot().gone, BTreeSet::from(["goes".into(), "read".into()]));
+    set(3_600 + 700);
+    second.clean();
+    assert_eq!(known(), ["read", "stays"], "its logs are still there");
+    drop(read);
+    second.clean();
+    assert_eq!(known(), ["stays"]);
+}
+
+#[test]
+fn who_is_gone_and_comes_back_is_not_forgotten() {
+    let (clock, store) = store();
+    store.put("u", facts("a"));
+    store.gone("u", None);
+    let before = store.changes();
+    store.put("u", facts("a"));
+    assert_ne!(store.changes(), before, "the cache on disk says that it is gone");
+    clock.0.store(3_600 * SECOND, Ordering::Relaxed);
+    store.clean();
+    assert_eq!(store.snapshot().pods.len(), 1);
+}
+
+#[test]
+fn the_last_lines_of_a_deleted_namespace_have_its_labels() {
+    let (clock, store) = store();
+    let slot = store.slot("u");
+    store.put("u", facts("a"));
+    let labels = Pairs::from([("env".into(), "prod".into())]);
+    store.put_namespace("ns", labels.clone(), true);
+    clock.0.store(NAMESPACE_AGE.as_nanos() as u64 + 2, Ordering::Relaxed);
+    store.namespace_gone("ns");
+    let view = store.view(&slot, "ns");
+    assert_eq!((view.namespace.as_deref(), view.excluded), (Some(&labels), true));
+    let (_, next) = self::store();
+    next.restore(store.snapshot());
+    assert!(next.view(&slot, "ns").excluded, "after a restart too");
+    assert!(store.stale_namespaces().is_empty(), "it is not asked for again at once");
+    store.namespace_gone("never-seen");
+    assert_eq!(store.view(&slot, "never-seen").namespace.as_deref(), Some(&Pairs::new()), "nothing waits for it");
 }
 
 #[test]
@@ -115,8 +163,8 @@ fn only_namespaces_with_pods_here_are_asked_for() {
     let (clock, store) = store();
     store.put("u", facts("a"));
     assert_eq!(store.stale_namespaces(), [Box::<str>::from("ns")]);
-    store.put_namespace("ns", Pairs::new());
-    store.put_namespace("old", Pairs::new());
+    store.put_namespace("ns", Pairs::new(), false);
+    store.put_namespace("old", Pairs::new(), false);
     assert!(store.stale_namespaces().is_empty());
     assert_eq!(store.snapshot().namespaces.len(), 1);
     clock.0.store(NAMESPACE_AGE.as_nanos() as u64 + 2, Ordering::Relaxed);

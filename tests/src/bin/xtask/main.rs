@@ -68,7 +68,8 @@ fn image(options: &ImageOptions) -> anyhow::Result<()> {
     let bytes = std::fs::metadata(&image.archive)?.len();
     let unpacked = skidder_tests::image::bytes(&image.rootfs)?;
     let (packed, unpacked) = (bytes as f64 / 1e6, unpacked as f64 / 1e6);
-    print(&format!("{} ({packed:.1} MB; unpacked {unpacked:.1} MB)", image.archive.display()));
+    let crates = skidder_tests::image::crates(&image.rootfs).map_err(anyhow::Error::msg)?.len();
+    print(&format!("{} ({packed:.1} MB; unpacked {unpacked:.1} MB; lists {crates} crates)", image.archive.display()));
     if options.node { checks::on_node(&image.archive) } else { Ok(()) }
 }
 
