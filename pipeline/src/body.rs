@@ -21,6 +21,10 @@ pub enum Compression {
     /// Snappy's block format (google/snappy, `format_description.txt`), for stores that take nothing else: not to be chosen.
     #[serde(skip)]
     Snappy,
+    /// LZ4's frame format (lz4/lz4, `lz4_Frame_format.md`) of blocks that do not refer to each other, as Kafka wants it: chosen by
+    /// the sinks whose stores take it.
+    #[serde(skip)]
+    Lz4,
 }
 
 /// When a sink's bodies are frozen and sent.
@@ -154,6 +158,7 @@ enum Writer {
     Gzip(flate2::write::GzEncoder<Vec<u8>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     Snappy(Box<SnappyWriter>),
+    Lz4(Box<lz4_flex::frame::FrameEncoder<Vec<u8>>>),
 }
 
 /// Writes Snappy's block format piece by piece. A block is the length of the whole as a varint and then elements, of which none
@@ -198,6 +203,12 @@ impl SnappyWriter {
         block.extend_from_slice(&self.out);
         block
     }
+}
+
+/// Blocks of 64 KiB, the least there are, that do not refer to each other: Kafka's own reader takes no others.
+fn lz4_frame() -> lz4_flex::frame::FrameInfo {
+    let independent = lz4_flex::frame::BlockMode::Independent;
+    lz4_flex::frame::FrameInfo::new().block_size(lz4_flex::frame::BlockSize::Max64KB).block_mode(independent)
 }
 
 /// Snappy allocates what the block says it holds: so that is looked at first.
@@ -247,6 +258,7 @@ pub fn decompress(compression: Compression, body: &[u8], raw_bytes: u64) -> std:
             raw = decompress_snappy(body, raw_bytes)?;
             raw.len()
         }
+        Compression::Lz4 => lz4_flex::frame::FrameDecoder::new(body).take(limit).read_to_end(&mut raw)?,
     };
     if raw.len() as u64 != raw_bytes {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "a body does not have the length that its frame says"));
@@ -265,6 +277,7 @@ impl Writer {
             Compression::Gzip => Writer::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1))),
             Compression::Zstd => Writer::Zstd(zstd::stream::write::Encoder::new(Vec::new(), 1).expect(INTO_MEMORY)),
             Compression::Snappy => Writer::Snappy(Box::new(SnappyWriter::new())),
+            Compression::Lz4 => Writer::Lz4(Box::new(lz4_flex::frame::FrameEncoder::with_frame_info(lz4_frame(), Vec::new()))),
         }
     }
 
@@ -274,6 +287,7 @@ impl Writer {
             Writer::Gzip(out) => out.write_all(bytes).expect(INTO_MEMORY),
             Writer::Zstd(out) => out.write_all(bytes).expect(INTO_MEMORY),
             Writer::Snappy(out) => out.write(bytes).expect(INTO_MEMORY),
+            Writer::Lz4(out) => out.write_all(bytes).expect(INTO_MEMORY),
         }
     }
 
@@ -283,6 +297,7 @@ impl Writer {
             Writer::Gzip(out) => (Compression::Gzip, out.finish().expect(INTO_MEMORY)),
             Writer::Zstd(out) => (Compression::Zstd, out.finish().expect(INTO_MEMORY)),
             Writer::Snappy(out) => (Compression::Snappy, out.finish()),
+            Writer::Lz4(out) => (Compression::Lz4, out.finish().expect(INTO_MEMORY)),
         }
     }
 }
@@ -295,7 +310,7 @@ mod tests {
     #[test]
     fn decompress_gives_back_what_compress_took() {
         let body = b"{\"message\":\"a\"}\n".repeat(1000);
-        for compression in [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Snappy] {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Snappy, Compression::Lz4] {
             let small = compress(compression, &body);
             assert_eq!(decompress(compression, &small, body.len() as u64).unwrap(), body);
             assert!(decompress(compression, &small, body.len() as u64 - 1).is_err(), "{compression:?}: longer than said");
@@ -304,6 +319,7 @@ mod tests {
         assert!(decompress(Compression::Gzip, b"no gzip", 7).is_err());
         assert!(decompress(Compression::Zstd, b"no zstd", 7).is_err());
         assert!(decompress(Compression::Snappy, b"\x07no snap", 7).is_err());
+        assert!(decompress(Compression::Lz4, b"no lz4", 7).is_err());
         // A block that says it holds 4 GiB.
         assert!(decompress(Compression::Snappy, b"\xff\xff\xff\xff\x0f\0a", 7).is_err());
     }

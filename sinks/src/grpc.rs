@@ -43,6 +43,7 @@ impl GrpcTransport {
             Compression::Gzip => Some("gzip"),
             Compression::Zstd => Some("zstd"),
             Compression::Snappy => Some("snappy"),
+            Compression::Lz4 => Some("lz4"),
         };
         if let Some(encoding) = encoding {
             headers.insert(ENCODING, HeaderValue::from_static(encoding));

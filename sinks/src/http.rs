@@ -135,8 +135,8 @@ impl HttpClient {
     ) -> Result<Answer, TransportError> {
         let HttpRequest { path_and_query, mut headers } = request;
         match compression {
-            // Where Snappy is all that a store takes, the content type says so.
-            Compression::None | Compression::Snappy => {}
+            // Where Snappy is all that a store takes, the content type says so; none is sent LZ4.
+            Compression::None | Compression::Snappy | Compression::Lz4 => {}
             Compression::Gzip => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"))),
             Compression::Zstd => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"))),
         }
