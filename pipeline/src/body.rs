@@ -83,14 +83,17 @@ impl Bodies {
     /// Writes `records` records, encoded as `encoded`, into the body for `destination` (an index, a path, a tenant; empty
     /// for a sink that has just one).
     ///
-    /// Call it once for a batch and destination: compressors like large pieces.
+    /// Call it once for a batch and destination: compressors like large pieces. A sink whose requests must be small calls it with
+    /// pieces of a batch: what comes after a full body goes into a further one for the same destination.
     pub fn write(&mut self, destination: &str, encoded: &[u8], records: u32) {
         if records == 0 {
             return;
         }
         self.opened_at.get_or_insert(self.now);
         self.records += records;
-        let index = match self.open.iter().position(|body| *body.destination == *destination) {
+        // The newest of a destination is the last; those before it are full.
+        let newest = self.open.iter().rposition(|body| *body.destination == *destination);
+        let index = match newest.filter(|index| self.open[*index].raw_bytes < self.limits.max_bytes as u64) {
             Some(index) => index,
             None => {
                 self.open.push(Body::new(destination.into(), self.compression));
@@ -121,7 +124,7 @@ impl Bodies {
 
     /// How many records the open body for `destination` holds; 0 where none is open: for formats that number them.
     pub fn records_in(&self, destination: &str) -> u32 {
-        self.open.iter().find(|body| *body.destination == *destination).map_or(0, |body| body.records)
+        self.open.iter().rfind(|body| *body.destination == *destination).map_or(0, |body| body.records)
     }
 
     /// Whether nothing is open.
@@ -322,6 +325,18 @@ mod tests {
         assert!(decompress(Compression::Lz4, b"no lz4", 7).is_err());
         // A block that says it holds 4 GiB.
         assert!(decompress(Compression::Snappy, b"\xff\xff\xff\xff\x0f\0a", 7).is_err());
+    }
+
+    #[test]
+    fn pieces_beyond_a_full_body_go_into_a_further_one() {
+        let limits = BodyLimits { max_bytes: 10, max_records: 1000, linger: std::time::Duration::from_secs(1), max_open: 100 };
+        let mut bodies = Bodies::new(Compression::None, limits);
+        for (destination, piece) in [("a", "aaaaaaa"), ("b", "bbb"), ("a", "aaaa"), ("a", "AAA"), ("b", "b"), ("a", "A")] {
+            bodies.write(destination, piece.as_bytes(), 1);
+        }
+        let taken: Vec<(String, u32)> =
+            bodies.take().into_iter().map(|body| (String::from_utf8(body.bytes).unwrap(), body.records)).collect();
+        assert_eq!(taken, [("aaaaaaaaaaa".to_owned(), 2), ("bbbb".to_owned(), 2), ("AAAA".to_owned(), 2)]);
     }
 
     #[test]

@@ -208,10 +208,10 @@ impl Template {
             Some(Covering { name, streams: false, .. }) if streams => {
                 Finding::fault(format!("the index template `{name}`, which covers `{}`, makes no data streams", self.pattern)).help(help)
             }
-            Some(Covering { name, keeps_failures: true, .. }) if streams && self.on_conflict == OnConflict::Stringify => {
-                Finding::doubt(format!("the index template `{name}` has a failure store, which takes what does not fit before `on_conflict` can"))
-                    .help("leave out `on_conflict`, or `data_stream_options.failure_store` of the template")
-            }
+            Some(Covering { name, keeps_failures: true, .. }) if streams && self.on_conflict == OnConflict::Stringify => Finding::doubt(
+                format!("the index template `{name}` has a failure store, which takes what does not fit before `on_conflict` can"),
+            )
+            .help("leave out `on_conflict`, or `data_stream_options.failure_store` of the template"),
             Some(Covering { name, .. }) => Finding::fine(format!("the index template `{name}` covers `{}`", self.pattern)),
         });
     }
