@@ -182,7 +182,7 @@ fn as_json_a_request_says_the_same() {
     let request: serde_json::Value = serde_json::from_str(&text).unwrap();
     let stream = &request["streams"][0];
     assert_eq!(request["streams"].as_array().unwrap().len(), 1);
-    assert_eq!(stream["stream"], serde_json::json!({"node": "n\"1", "odd": "a\\prod\",=x", "service_name": "web"}));
+    assert_eq!(stream["stream"], serde_json::json!({"node": "n\"1", "odd": "a\\prod\",=x"}));
     let Seen { entries, .. } = read(frame);
     let values: Vec<_> = entries.iter().map(|(time, line, metadata)| serde_json::json!([time.to_string(), line, metadata])).collect();
     assert_eq!(stream["values"], serde_json::Value::from(values));
