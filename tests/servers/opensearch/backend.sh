@@ -5,6 +5,7 @@
 . "$(dirname "$0")/../lib.sh"
 V=${OPENSEARCH_VERSION:-2.19.1}
 LOCK_NAME=opensearch-$V
+HOME_DIR=home
 L=$BACKENDS_CACHE/opensearch-$V
 case $V in 2.*) J=$(jdk 17 20) ;; *) J=$(jdk 21 99) ;; esac
 
@@ -38,7 +39,7 @@ security() {
 
 # secure DIR: the settings of the plugin, with certificates for the way between nodes, which it wants whether there are others or not.
 secure() {
-  local c=$1/home/config
+  local c; c=$1/$HOME_DIR/config
   if [ ! -d "$c/opensearch-security" ]; then
     mkdir -p "$c"
     openssl req -x509 -newkey rsa:2048 -nodes -keyout "$c/node.rsa" -out "$c/node.pem" -subj /CN=node -days 30 2>/dev/null
@@ -63,7 +64,7 @@ start() {
   set -- cluster.info.update.interval=1h "${settings[@]}" "$@"
   echo "http://127.0.0.1:$p" >"$d/url"
   spawn "$d" "$J/bin/java" -Xms512m -Xmx512m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xshare:auto \
-    -cp "$path" OsNode "$d/home" "$p" "$@"
+    -cp "$path" OsNode "$d/$HOME_DIR" "$p" "$@"
   wait_up "$d" 240 "${up[@]}" "$(cat "$d/url")/_cluster/health?wait_for_status=yellow&timeout=1s"
 }
 main "$@"
