@@ -21,6 +21,10 @@ pub enum Compression {
     /// Snappy's block format (google/snappy, `format_description.txt`), for stores that take nothing else: not to be chosen.
     #[serde(skip)]
     Snappy,
+    /// LZ4's frame format (lz4/lz4, `lz4_Frame_format.md`) of blocks that do not refer to each other, as Kafka wants it: chosen by
+    /// the sinks whose stores take it.
+    #[serde(skip)]
+    Lz4,
 }
 
 /// When a sink's bodies are frozen and sent.
@@ -79,14 +83,17 @@ impl Bodies {
     /// Writes `records` records, encoded as `encoded`, into the body for `destination` (an index, a path, a tenant; empty
     /// for a sink that has just one).
     ///
-    /// Call it once for a batch and destination: compressors like large pieces.
+    /// Call it once for a batch and destination: compressors like large pieces. A sink whose requests must be small calls it with
+    /// pieces of a batch: what comes after a full body goes into a further one for the same destination.
     pub fn write(&mut self, destination: &str, encoded: &[u8], records: u32) {
         if records == 0 {
             return;
         }
         self.opened_at.get_or_insert(self.now);
         self.records += records;
-        let index = match self.open.iter().position(|body| *body.destination == *destination) {
+        // The newest of a destination is the last; those before it are full.
+        let newest = self.open.iter().rposition(|body| *body.destination == *destination);
+        let index = match newest.filter(|index| self.open[*index].raw_bytes < self.limits.max_bytes as u64) {
             Some(index) => index,
             None => {
                 self.open.push(Body::new(destination.into(), self.compression));
@@ -117,7 +124,7 @@ impl Bodies {
 
     /// How many records the open body for `destination` holds; 0 where none is open: for formats that number them.
     pub fn records_in(&self, destination: &str) -> u32 {
-        self.open.iter().find(|body| *body.destination == *destination).map_or(0, |body| body.records)
+        self.open.iter().rfind(|body| *body.destination == *destination).map_or(0, |body| body.records)
     }
 
     /// Whether nothing is open.
@@ -154,6 +161,7 @@ enum Writer {
     Gzip(flate2::write::GzEncoder<Vec<u8>>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     Snappy(Box<SnappyWriter>),
+    Lz4(Box<lz4_flex::frame::FrameEncoder<Vec<u8>>>),
 }
 
 /// Writes Snappy's block format piece by piece. A block is the length of the whole as a varint and then elements, of which none
@@ -198,6 +206,12 @@ impl SnappyWriter {
         block.extend_from_slice(&self.out);
         block
     }
+}
+
+/// Blocks of 64 KiB, the least there are, that do not refer to each other: Kafka's own reader takes no others.
+fn lz4_frame() -> lz4_flex::frame::FrameInfo {
+    let independent = lz4_flex::frame::BlockMode::Independent;
+    lz4_flex::frame::FrameInfo::new().block_size(lz4_flex::frame::BlockSize::Max64KB).block_mode(independent)
 }
 
 /// Snappy allocates what the block says it holds: so that is looked at first.
@@ -247,6 +261,7 @@ pub fn decompress(compression: Compression, body: &[u8], raw_bytes: u64) -> std:
             raw = decompress_snappy(body, raw_bytes)?;
             raw.len()
         }
+        Compression::Lz4 => lz4_flex::frame::FrameDecoder::new(body).take(limit).read_to_end(&mut raw)?,
     };
     if raw.len() as u64 != raw_bytes {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "a body does not have the length that its frame says"));
@@ -265,6 +280,7 @@ impl Writer {
             Compression::Gzip => Writer::Gzip(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(1))),
             Compression::Zstd => Writer::Zstd(zstd::stream::write::Encoder::new(Vec::new(), 1).expect(INTO_MEMORY)),
             Compression::Snappy => Writer::Snappy(Box::new(SnappyWriter::new())),
+            Compression::Lz4 => Writer::Lz4(Box::new(lz4_flex::frame::FrameEncoder::with_frame_info(lz4_frame(), Vec::new()))),
         }
     }
 
@@ -274,6 +290,7 @@ impl Writer {
             Writer::Gzip(out) => out.write_all(bytes).expect(INTO_MEMORY),
             Writer::Zstd(out) => out.write_all(bytes).expect(INTO_MEMORY),
             Writer::Snappy(out) => out.write(bytes).expect(INTO_MEMORY),
+            Writer::Lz4(out) => out.write_all(bytes).expect(INTO_MEMORY),
         }
     }
 
@@ -283,6 +300,7 @@ impl Writer {
             Writer::Gzip(out) => (Compression::Gzip, out.finish().expect(INTO_MEMORY)),
             Writer::Zstd(out) => (Compression::Zstd, out.finish().expect(INTO_MEMORY)),
             Writer::Snappy(out) => (Compression::Snappy, out.finish()),
+            Writer::Lz4(out) => (Compression::Lz4, out.finish().expect(INTO_MEMORY)),
         }
     }
 }
@@ -295,7 +313,7 @@ mod tests {
     #[test]
     fn decompress_gives_back_what_compress_took() {
         let body = b"{\"message\":\"a\"}\n".repeat(1000);
-        for compression in [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Snappy] {
+        for compression in [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Snappy, Compression::Lz4] {
             let small = compress(compression, &body);
             assert_eq!(decompress(compression, &small, body.len() as u64).unwrap(), body);
             assert!(decompress(compression, &small, body.len() as u64 - 1).is_err(), "{compression:?}: longer than said");
@@ -304,8 +322,21 @@ mod tests {
         assert!(decompress(Compression::Gzip, b"no gzip", 7).is_err());
         assert!(decompress(Compression::Zstd, b"no zstd", 7).is_err());
         assert!(decompress(Compression::Snappy, b"\x07no snap", 7).is_err());
+        assert!(decompress(Compression::Lz4, b"no lz4", 7).is_err());
         // A block that says it holds 4 GiB.
         assert!(decompress(Compression::Snappy, b"\xff\xff\xff\xff\x0f\0a", 7).is_err());
+    }
+
+    #[test]
+    fn pieces_beyond_a_full_body_go_into_a_further_one() {
+        let limits = BodyLimits { max_bytes: 10, max_records: 1000, linger: std::time::Duration::from_secs(1), max_open: 100 };
+        let mut bodies = Bodies::new(Compression::None, limits);
+        for (destination, piece) in [("a", "aaaaaaa"), ("b", "bbb"), ("a", "aaaa"), ("a", "AAA"), ("b", "b"), ("a", "A")] {
+            bodies.write(destination, piece.as_bytes(), 1);
+        }
+        let taken: Vec<(String, u32)> =
+            bodies.take().into_iter().map(|body| (String::from_utf8(body.bytes).unwrap(), body.records)).collect();
+        assert_eq!(taken, [("aaaaaaaaaaa".to_owned(), 2), ("bbbb".to_owned(), 2), ("AAAA".to_owned(), 2)]);
     }
 
     #[test]

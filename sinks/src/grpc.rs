@@ -43,6 +43,7 @@ impl GrpcTransport {
             Compression::Gzip => Some("gzip"),
             Compression::Zstd => Some("zstd"),
             Compression::Snappy => Some("snappy"),
+            Compression::Lz4 => Some("lz4"),
         };
         if let Some(encoding) = encoding {
             headers.insert(ENCODING, HeaderValue::from_static(encoding));
@@ -88,7 +89,7 @@ fn outcome(answer: &Answer) -> Result<Response, TransportError> {
     let retry_after = details.as_deref().and_then(retry_info).or(answer.response.retry_after);
     let body = match details {
         Some(details) => details.into(),
-        None => Bytes::from(percent_decode(header("grpc-message").unwrap_or_default())),
+        None => percent_encoding::percent_decode_str(header("grpc-message").unwrap_or_default()).collect(),
     };
     Ok(Response { status, retry_after, body, note: None })
 }
@@ -145,18 +146,6 @@ fn base64(text: &str) -> Option<Vec<u8>> {
         }
     }
     Some(out)
-}
-
-/// `grpc-message` is percent-encoded.
-fn percent_decode(text: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let code = after.get(..2).filter(|_| byte == b'%').and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        out.push(code.unwrap_or(byte));
-        rest = if code.is_some() { &after[2..] } else { after };
-    }
-    out
 }
 
 #[cfg(test)]

@@ -135,8 +135,8 @@ impl HttpClient {
     ) -> Result<Answer, TransportError> {
         let HttpRequest { path_and_query, mut headers } = request;
         match compression {
-            // Where Snappy is all that a store takes, the content type says so.
-            Compression::None | Compression::Snappy => {}
+            // Where Snappy is all that a store takes, the content type says so; none is sent LZ4.
+            Compression::None | Compression::Snappy | Compression::Lz4 => {}
             Compression::Gzip => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"))),
             Compression::Zstd => drop(headers.insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"))),
         }
@@ -216,23 +216,12 @@ fn endpoint(text: &str) -> Result<(Url, Option<Auth>), String> {
         return Err("an endpoint has no query (`?…`) and no fragment (`#…`)".to_owned());
     }
     let auth = url.password().map(|password| {
-        let decode = |text: &str| percent_decode(text);
+        let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
         Auth::Basic { user: decode(url.username()), password: Kept::Here(Secret::from(decode(password))) }
     });
     let stripped = url.set_username("").and_then(|()| url.set_password(None));
     stripped.map_err(|()| "not a URL with a host".to_owned())?;
     Ok((url, auth))
-}
-
-fn percent_decode(text: &str) -> String {
-    let mut out = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let code = after.get(..2).filter(|_| byte == b'%').and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        out.push(code.unwrap_or(byte));
-        rest = if code.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 fn is_this_machine(url: &Url) -> bool {

@@ -151,7 +151,7 @@ fn nothing_is_lost_and_nothing_there_twice_through_faults_and_kills() {
     let mut server = start();
     let front = Front::start(server.url()).unwrap();
     let mixed = Mixed::new(seed, 4, BEGIN);
-    let more = "batch = { max_bytes = \"512KiB\", timeout_secs = 0.2 }\nrequest = { retry_initial_backoff_ms = 20, retry_max_duration_secs = 1 }\n";
+    let more = "batch = { max_bytes = \"256KiB\", timeout_secs = 0.2 }\nrequest = { retry_initial_backoff_ms = 20, retry_max_duration_secs = 1 }\n";
     let site = pods_site(&sink(&front.url(), more)).unwrap();
     front.set_faults(real::faults(seed, &[(60, Fault::TruncatedAnswer)]));
     let torment = Torment { records: RECORDS, kills: 16, server_kills: vec![2, 7, 12], pause: Duration::from_millis(1500) };
@@ -425,6 +425,42 @@ fn an_old_server_gets_what_it_understands() {
     assert!(ended.stderr.contains("does not know insert_deduplication_token"), "{ended}");
     assert_eq!(query(&server, "SELECT count(), sum(n), any(message LIKE 'тест %') FROM old").trim(), "5000\t12497500\t1");
     assert_eq!(query(&server, "SELECT visitParamExtractRaw(attributes, 'x') FROM old WHERE n = 7").trim(), "{\"y\":7}");
+}
+
+/// The old server is the one with users of its own: the new engine runs in a process that has one.
+#[test]
+fn a_server_with_users_takes_what_they_may_store() {
+    let server = Server::start(Kind::ClickHouse18).unwrap();
+    query(&server, "CREATE TABLE guarded (n UInt32) ENGINE = MergeTree PARTITION BY n % 2 ORDER BY n");
+    let site = |user: &str, password: &str| {
+        let auth = format!("auth = {{ strategy = \"basic\", user = \"{user}\", password_file = \"password\" }}");
+        let site = file_site(&server, &format!("table = \"guarded\"\ncompression = \"gzip\"\n{auth}"));
+        std::fs::write(site.path("password"), password).unwrap();
+        site.append("app.log", "{\"n\":1}\n").unwrap();
+        site
+    };
+    for (user, password, code) in [
+        ("shipper", "wrong", "code 193"),
+        ("nobody", "right", "code 192"),
+        ("reader", "right", "code 164"),
+        ("stranger", "right", "code 60"),
+    ] {
+        let site = site(user, password);
+        let ended = fails(&site).unwrap();
+        assert!(ended.stderr.contains("paused") && ended.stderr.contains(code), "{user}: {ended}");
+        assert!(site.letters().unwrap().is_empty());
+    }
+    assert_eq!(query(&server, "SELECT count() FROM guarded").trim(), "0");
+
+    // When the file has the right password the sink goes on by itself.
+    let site = site("shipper", "wrong");
+    let running = site.start().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    std::fs::write(site.path("password"), "right\n").unwrap();
+    let arrived = agent::until(|| (query(&server, "SELECT count() FROM guarded").trim() == "1").then_some(()));
+    let ended = running.kill().unwrap();
+    assert!(arrived.is_some() && ended.stderr.contains("delivery is paused"), "{ended}");
+    assert!(site.letters().unwrap().is_empty());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use skidder_tests::agent::{Agent, Ended};
+use skidder_tests::agent::{Agent, Ended, until};
 use skidder_tests::chance::{self, Chance};
 use skidder_tests::client::{self, get, request};
 use skidder_tests::front::Front;
@@ -16,7 +16,7 @@ use skidder_tests::mixed::{Mixed, members, rfc3339};
 use skidder_tests::real::{self, Account, Differences, Torment, fails, pods_site};
 use skidder_tests::servers::{Kind, Server};
 use skidder_tests::site::Site;
-use skidder_tests::store::Fault;
+use skidder_tests::store::{Fault, Faults};
 
 /// 2026-11-24T23:59:00Z: the records go to two days.
 const BEGIN: i64 = 1_795_564_740_000_000_000;
@@ -190,6 +190,10 @@ fn prove(kind: Kind) {
         a_strict_mapping_refuses_or_has_fields_aside(kind, server);
         a_blocked_index_is_an_outage(kind, server);
         no_index_is_made_where_a_stream_is_meant(kind, server);
+        if kind == Kind::Elasticsearch9 {
+            what_does_not_fit_is_in_the_failure_store(kind, server);
+        }
+        the_store_gives_the_ids_where_it_is_asked_to(kind, server);
         a_busy_server_and_one_that_takes_little(kind, server);
     });
     eprintln!("{kind:?}: {:.0} s", begin.elapsed().as_secs_f64());
@@ -325,6 +329,47 @@ fn a_strict_mapping_refuses_or_has_fields_aside(kind: Kind, server: &Server) {
     assert_eq!(aside["hits"]["hits"][0]["_source"]["_conflict"], json!({ "new": "x" }), "{aside}");
 }
 
+/// Elasticsearch keeps what the mapping refuses: delivered, no dead letter, and there with its reason.
+fn what_does_not_fit_is_in_the_failure_store(kind: Kind, server: &Server) {
+    let front = Front::start(server.url()).unwrap();
+    let site = file_site(kind, &front.url(), "mode = \"data_stream\"\ndata_stream.dataset = \"diverted\"");
+    init(server, &site, "diverted", Fields::Mapped);
+    site.append("app.log", "{\"n\":1}\n").unwrap();
+    site.once().unwrap();
+    site.append("app.log", "{\"n\":{\"a\":1}}\n{\"n\":2}\n").unwrap();
+    site.once().unwrap();
+    assert!(site.letters().unwrap().is_empty());
+    assert_eq!(count(server, "logs-diverted-default"), 2);
+    let failures = || {
+        ask(server, "POST", "/logs-diverted-default::failures/_refresh", &Value::Null);
+        ask(server, "GET", "/logs-diverted-default::failures/_search", &Value::Null)["hits"]["hits"].as_array().unwrap().clone()
+    };
+    let kept = failures();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let source = &kept[0]["_source"];
+    assert!(source["document"]["source"]["n"]["a"] == 1 && source["error"]["type"] == "document_parsing_exception", "{source}");
+    // There the store gives the ids: what is sent again after a lost answer is kept twice, as the sink's page says.
+    front.set_faults(Faults::script([Fault::CloseAfter]));
+    site.append("app.log", "{\"n\":{\"b\":1}}\n{\"n\":3}\n").unwrap();
+    site.once().unwrap();
+    assert_eq!((count(server, "logs-diverted-default"), failures().len()), (3, 3));
+}
+
+/// Then a lost answer has its records stored twice, and `validate` says so before.
+fn the_store_gives_the_ids_where_it_is_asked_to(kind: Kind, server: &Server) {
+    let front = Front::start(server.url()).unwrap();
+    let site = file_site(kind, &front.url(), "index = \"named-by-the-store\"\nid = \"auto\"");
+    let looked = skidder(&site, &["validate"]);
+    assert!(format!("{}{looked}", String::from_utf8_lossy(&looked.stdout)).contains("stored at least once"), "{looked}");
+    site.append("app.log", "{\"n\":1}\n{\"n\":2}\n").unwrap();
+    site.once().unwrap();
+    assert_eq!(count(server, "named-by-the-store"), 2);
+    front.set_faults(Faults::script([Fault::CloseAfter]));
+    site.append("app.log", "{\"n\":3}\n").unwrap();
+    site.once().unwrap();
+    assert_eq!(count(server, "named-by-the-store"), 4, "the third is there twice");
+}
+
 /// Without a template the sink waits, and nothing is made in the place of the stream, whether the store can be told so or not.
 fn no_index_is_made_where_a_stream_is_meant(kind: Kind, server: &Server) {
     let stream = "mode = \"data_stream\"\ndata_stream = { type = \"app\", dataset = \"no_template\" }";
@@ -388,4 +433,66 @@ fn opensearch_2() {
 #[test]
 fn opensearch_3() {
     prove(Kind::OpenSearch3);
+}
+
+/// Elasticsearch's own security is not published where the others are from; OpenSearch's plugin asks for the same.
+#[test]
+fn a_store_with_users_takes_what_they_may_store() {
+    let server = Server::start_with(Kind::OpenSearch2, &["secure"]).unwrap();
+    // The user `admin` with the password `admin`.
+    let admin = ("authorization", "Basic YWRtaW46YWRtaW4=");
+    let ask = |method: &str, target: &str, body: &Value| {
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        let answer = request(method, server.url(), target, &[("content-type", "application/json"), admin], text.as_bytes()).unwrap();
+        assert!((200..300).contains(&answer.status), "{method} {target}: {} {}", answer.status, answer.text());
+        answer.json()
+    };
+    let api = "/_plugins/_security/api";
+    ask("PUT", &format!("{api}/internalusers/shipper"), &json!({ "password": "Right-Pa55word" }));
+    let bulk = ["create_index", "indices:data/write/bulk*", "indices:data/write/index", "indices:admin/mapping/put"];
+    let role = |indices: &[&str]| {
+        let rights = json!([{ "index_patterns": indices, "allowed_actions": bulk }]);
+        ask(
+            "PUT",
+            &format!("{api}/roles/ship"),
+            &json!({ "cluster_permissions": ["indices:data/write/bulk"], "index_permissions": rights }),
+        );
+    };
+    role(&["allowed"]);
+    ask("PUT", &format!("{api}/rolesmapping/ship"), &json!({ "users": ["shipper"] }));
+    let stored = |index: &str| {
+        let _ = request("POST", server.url(), &format!("/{index}/_refresh"), &[admin], b"");
+        request("GET", server.url(), &format!("/{index}/_count"), &[admin], b"").unwrap().json()["count"].as_u64().unwrap_or(0)
+    };
+    let site = |index: &str| {
+        let auth = "auth = { strategy = \"basic\", user = \"shipper\", password_file = \"password\" }";
+        let site = file_site(Kind::OpenSearch2, server.url(), &format!("index = \"{index}\"\n{auth}"));
+        site.append("app.log", "{\"message\":\"one\"}\n").unwrap();
+        site
+    };
+
+    // The wrong password pauses the sink; when the file has the right one it goes on by itself.
+    let wrong = site("allowed");
+    std::fs::write(wrong.path("password"), "Wrong-Pa55word\n").unwrap();
+    let looked = skidder(&wrong, &["validate"]);
+    assert!(format!("{}{looked}", String::from_utf8_lossy(&looked.stdout)).contains("refuses the credentials (HTTP 401)"), "{looked}");
+    let running = wrong.start().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(stored("allowed"), 0);
+    std::fs::write(wrong.path("password"), "Right-Pa55word\n").unwrap();
+    let arrived = until(|| (stored("allowed") == 1).then_some(()));
+    let ended = running.kill().unwrap();
+    assert!(arrived.is_some() && ended.stderr.contains("delivery is paused"), "{ended}");
+    assert!(!ended.stderr.contains("Pa55word"), "{ended}");
+    assert!(wrong.letters().unwrap().is_empty());
+
+    // An index that this user may not write to: 403 for each record, and nothing is given up.
+    let denied = site("denied");
+    std::fs::write(denied.path("password"), "Right-Pa55word").unwrap();
+    let ended = fails(&denied).unwrap();
+    assert!(ended.stderr.contains("no record may be stored (security_exception)"), "{ended}");
+    assert!(denied.letters().unwrap().is_empty());
+    role(&["allowed", "denied"]);
+    denied.once().unwrap();
+    assert_eq!(stored("denied"), 1);
 }

@@ -194,7 +194,7 @@ fn mixed_records_arrive_whole() {
     assert_eq!(check(&consumed, &mixed, RECORDS), 0, "none twice");
 
     // The other ways to compress; a topic that is made by the broker, and by what a template says.
-    for compression in ["gzip", "snappy", "none"] {
+    for compression in ["gzip", "snappy", "lz4", "none"] {
         let more = format!("compression = \"{compression}\"\ncreate_topic = true\n");
         let site = Site::new(config(server.url(), &format!("{{{{ kubernetes.pod_namespace }}}}.{compression}"), &more)).unwrap();
         mixed.write(&site.path("pods"), 0, 5000).unwrap();

@@ -143,6 +143,17 @@ fn mixed_records_arrive_whole() {
     assert_eq!(of_trace.len(), 1);
 }
 
+#[test]
+fn as_json_they_arrive_whole_too() {
+    const FEW: u64 = 20_000;
+    let server = Server::start_with(Kind::Loki, &SETTINGS).unwrap();
+    let mixed = mixed();
+    let site = site(server.url(), "max_line_bytes = \"1MiB\"\nencoding = \"json\"");
+    mixed.write(&site.path("pods"), 0, FEW).unwrap();
+    site.once().unwrap();
+    assert_eq!(check(&server, &mixed, FEW), 0, "none twice");
+}
+
 const FAST: &str = "max_line_bytes = \"1MiB\"\nbatch.linger_ms = 100\nrequest.retry_max_duration_secs = 1.0\n";
 
 /// Ships records through a faulty front while agent and server are killed; how often.
@@ -182,6 +193,34 @@ fn within_lokis_window_nothing_is_there_twice() {
     let mixed = mixed();
     torment(&mut server, &front, &mixed, FEW, seed);
     assert_eq!(check(&server, &mixed, FEW), 0);
+}
+
+/// How many lines have come to Loki, stored or not.
+fn received(server: &Server) -> u64 {
+    let text = get(server.url(), "/metrics").unwrap().text();
+    let lines = text.lines().filter(|line| line.starts_with("loki_distributor_lines_received_total{"));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+}
+
+/// What is sent again after a lost answer is stored twice only so far as a block of the stream was cut within it.
+#[test]
+fn most_of_what_is_sent_again_is_recognised() {
+    const MANY: u64 = 40_000;
+    let server = Server::start_with(Kind::Loki, &SETTINGS).unwrap();
+    let front = Front::start(server.url()).unwrap();
+    let seed = chance::seed();
+    front.set_faults(Faults { by_chance: vec![(300, Fault::CloseAfter)], seed, ..Faults::default() });
+    let mixed = mixed();
+    let site = site(&front.url(), "max_line_bytes = \"1MiB\"\nrequest.retry_max_duration_secs = 1.0");
+    mixed.write(&site.path("pods"), 0, MANY).unwrap();
+    site.once().unwrap();
+    // Queries for lines show a line of one time once, however often it is stored; those that count count all.
+    let stored = query_vector(&server, r#"sum(count_over_time({namespace="shop"}[1h]))"#);
+    let twice = stored[0] as u64 - MANY;
+    let again = received(&server) - MANY;
+    eprintln!("{twice} of {again} lines that were sent again are there twice, {:?}", front.seen());
+    assert!(again > MANY / 20, "too little was sent again: {again}");
+    assert!(twice * 4 < again, "{twice} of {again}");
 }
 
 fn dead_letters(site: &Site) -> Vec<Value> {

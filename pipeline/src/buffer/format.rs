@@ -156,7 +156,7 @@ const RANGE_BYTES: usize = 40;
 /// | 0 | 4 | `SKFR` |
 /// | 4 | 4 | length *h* of the header, a multiple of 8 |
 /// | 8 | 1 | version of the frame, 1 |
-/// | 9 | 1 | compression of the body: 0 none, 1 gzip, 2 Zstandard, 3 Snappy |
+/// | 9 | 1 | compression of the body: 0 none, 1 gzip, 2 Zstandard, 3 Snappy, 4 LZ4 |
 /// | 10 | 2 | flags, 0 |
 /// | 12 | 4 | number of records |
 /// | 16 | 8 | number of the frame (seq) |
@@ -205,6 +205,7 @@ impl Fixed {
             1 => Compression::Gzip,
             2 => Compression::Zstd,
             3 => Compression::Snappy,
+            4 => Compression::Lz4,
             _ => return None,
         };
         let mut id = [0; 16];
@@ -283,6 +284,7 @@ pub(super) fn encode_header(header: &Header, seq: u64, body: &[u8], salt: Salt, 
         Compression::Gzip => 1,
         Compression::Zstd => 2,
         Compression::Snappy => 3,
+        Compression::Lz4 => 4,
     };
     out.extend_from_slice(&[1, compression, 0, 0]);
     out.extend_from_slice(&header.records.to_le_bytes());

@@ -53,7 +53,9 @@ impl Exception<'_> {
             6 | 25 | 26 | 27 | 32 | 33 | 38 | 41 | 43 | 53 | 69 | 70 | 72 | 117 | 130 | 131 | 190 | 321 | 349 | 376 | 395 | 407 | 441
             | 469 | 675 | 676 | 691 => Class::Record,
             // No such table, database, function or setting; no right or no credentials; a format or codec that it does not know.
-            36 | 46 | 47 | 48 | 60 | 62 | 73 | 81 | 115 | 164 | 192..=195 | 201 | 432 | 452 | 456 | 457 | 492 | 497 | 516 => Class::Lasting,
+            36 | 46 | 47 | 48 | 60 | 62 | 73 | 81 | 115 | 164 | 192..=195 | 201 | 291 | 432 | 452 | 456 | 457 | 492 | 497 | 516 => {
+                Class::Lasting
+            }
             // Time-outs, limits, the network, replicas and their keeper, a full disk (243), too many parts (252); and what is not
             // known: to keep a record that cannot be stored is better than to give up one that can.
             _ => Class::Passing,

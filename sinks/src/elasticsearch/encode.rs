@@ -8,7 +8,7 @@ use skidder_pipeline::shared::{PerShared, Shared};
 use skidder_pipeline::sink::Encode;
 use skidder_pipeline::value::{Kind, Value};
 
-use super::Labels;
+use super::{IdStrategy, Labels};
 use crate::common::schema::{Renamer, Schema};
 use crate::common::semantics::unix_nanos;
 use crate::destination::Router;
@@ -17,6 +17,7 @@ use crate::lines::{write_member, write_some, write_value};
 /// Writes two lines a record. `timestamp` becomes `@timestamp`, unless a record has that already.
 pub struct BulkEncoder {
     router: Router,
+    ids: IdStrategy,
     labels: Labels,
     /// Where fields have other names; the destination goes by those that they had.
     renamer: Option<Renamer>,
@@ -40,14 +41,14 @@ const TIMESTAMP: &[u8] = b"timestamp";
 const AT_TIMESTAMP: &[u8] = b"@timestamp";
 
 impl BulkEncoder {
-    pub fn new(router: Router, labels: Labels, schema: Schema) -> BulkEncoder {
-        BulkEncoder { router, labels, renamer: schema.renamer(), ready: PerShared::new() }
+    pub fn new(router: Router, ids: IdStrategy, labels: Labels, schema: Schema) -> BulkEncoder {
+        BulkEncoder { router, ids, labels, renamer: schema.renamer(), ready: PerShared::new() }
     }
 }
 
 impl Encode for BulkEncoder {
     fn encode(&mut self, batch: &Batch, route: u8, out: &mut Bodies) {
-        let (router, labels) = (&mut self.router, self.labels);
+        let (router, labels, has_id) = (&mut self.router, self.labels, self.ids == IdStrategy::Deterministic);
         router.begin(batch.shared());
         let original = batch;
         let batch = match &mut self.renamer {
@@ -63,9 +64,13 @@ impl Encode for BulkEncoder {
             let timestamp = if rename { AT_TIMESTAMP } else { TIMESTAMP };
 
             let out = router.scratch(&original);
-            out.extend_from_slice(b"{\"create\":{\"_id\":\"");
-            out.extend_from_slice(&ids.text(record.offset));
-            out.extend_from_slice(b"\"}}\n{");
+            if has_id {
+                out.extend_from_slice(b"{\"create\":{\"_id\":\"");
+                out.extend_from_slice(&ids.text(record.offset));
+                out.extend_from_slice(b"\"}}\n{");
+            } else {
+                out.extend_from_slice(b"{\"create\":{}}\n{");
+            }
             let mut comma = !ready.members.is_empty();
             out.extend_from_slice(&ready.members);
             if let Some(json) = &ready.timestamp {

@@ -3,6 +3,7 @@
 //! Each record is created under its id (see [`skidder_pipeline::id`]). A record that comes again, because an answer was lost
 //! or the agent was killed, is answered with 409 and is a success: so nothing is lost and nothing stored twice, for as long
 //! as the records of a day go to the same index. Only a data stream that rolls over between two tries can store one twice.
+//! With `id = "auto"` the store gives the ids, and tells no repeat.
 
 mod answer;
 mod conflict;
@@ -29,7 +30,7 @@ use transport::BulkTransport;
 
 /// Sends records to Elasticsearch, OpenSearch or another store that speaks `_bulk`.
 ///
-/// Each record is created under an id made of where it was read, so a record that is sent again is not stored again. Records
+/// Each record is created under an id made of where it was read, so a record that is sent again is not stored again (see `id`). Records
 /// that the store refuses go to the dead letters with its reason; what it cannot take now is sent again, alone. Its buffer is
 /// on disk.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
@@ -49,6 +50,11 @@ pub struct ElasticsearchConfig {
     pub index: Option<String>,
     /// The data stream, in mode `data_stream`.
     pub data_stream: Option<DataStreamConfig>,
+    /// What records are called in the store: `deterministic`, an id made of where a record was read, so that one which is sent again
+    /// is not stored again; or `auto`, a name that the store gives, which is less work for it and lets it store twice what is sent
+    /// again after a lost answer or a kill.
+    #[serde(default)]
+    pub id: IdStrategy,
     /// How bodies are compressed: `gzip` (level 1), `none`, or `zstd` where the store takes it (Elasticsearch does not).
     #[serde(default = "gzip")]
     pub compression: Compression,
@@ -58,7 +64,7 @@ pub struct ElasticsearchConfig {
     pub labels: Labels,
     /// What becomes of records with a field that does not fit the mapping of the index: `reject` has the store refuse them (they are dead
     /// letters then, or in the failure store of the data stream), `stringify` moves the field to `_conflict`, as text, and sends the
-    /// record once more.
+    /// record once more; not for data streams with a failure store, which takes such records itself.
     #[serde(default)]
     pub on_conflict: OnConflict,
     /// What fields are called: `vector` leaves the names as they are (`kubernetes.pod_name`), `ecs` has those of the Elastic Common Schema
@@ -140,6 +146,17 @@ impl Default for DataStreamConfig {
     }
 }
 
+/// Where the `_id` of a record comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IdStrategy {
+    /// From where the record was read: nothing is stored twice.
+    #[default]
+    Deterministic,
+    /// From the store: at least once.
+    Auto,
+}
+
 /// What becomes of the keys of labels and annotations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -181,6 +198,7 @@ impl ElasticsearchConfig {
         unless(problems, || SinkParts {
             sink: Arc::new(Elasticsearch {
                 destination: Arc::new(destination),
+                ids: self.id,
                 labels: self.labels,
                 schema: self.schema,
                 diverted: AtomicU64::new(0),
@@ -277,11 +295,12 @@ fn confine_part(value: Option<&str>, out: &mut String) {
 /// The sink. A body is two lines a record, as `_bulk` has it:
 ///
 /// ```text
-/// {"create":{"_id":"…"}}
+/// {"create":{"_id":"…"}}      or, with `id = "auto"`, {"create":{}}
 /// {"@timestamp":"…","message":"…",…}
 /// ```
 struct Elasticsearch {
     destination: Arc<Destination>,
+    ids: IdStrategy,
     labels: Labels,
     schema: Schema,
     /// Records that went to the failure store.
@@ -290,7 +309,7 @@ struct Elasticsearch {
 
 impl Sink for Elasticsearch {
     fn encoder(&self) -> Box<dyn Encode> {
-        Box::new(encode::BulkEncoder::new(Router::new(self.destination.clone()), self.labels, self.schema))
+        Box::new(encode::BulkEncoder::new(Router::new(self.destination.clone()), self.ids, self.labels, self.schema))
     }
 
     fn judge(&self, frame: &Frame, response: &Response) -> Verdict {

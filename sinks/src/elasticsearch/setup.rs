@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use skidder_pipeline::body::Compression;
 use skidder_pipeline::problem::Problem;
 
-use super::{Distribution, ElasticsearchConfig, Mode};
+use super::{Distribution, ElasticsearchConfig, IdStrategy, Mode, OnConflict};
 use crate::SinkContext;
 use crate::common::schema::Schema;
 use crate::http::{HttpClient, HttpOptions, HttpRequest};
@@ -30,6 +30,8 @@ impl ElasticsearchConfig {
             mode: self.mode,
             distribution: self.distribution,
             schema: self.schema,
+            ids: self.id,
+            on_conflict: self.on_conflict,
             sink: context.name.clone(),
         }))
     }
@@ -44,6 +46,8 @@ struct Template {
     mode: Mode,
     distribution: Distribution,
     schema: Schema,
+    ids: IdStrategy,
+    on_conflict: OnConflict,
     /// The sink's name; empty where there is no configuration.
     sink: String,
 }
@@ -140,8 +144,10 @@ impl Template {
         if self.mode == Mode::DataStream {
             whole["data_stream"] = json!({});
             if self.distribution == Distribution::Elasticsearch {
-                // What the mappings refuse is kept in the store itself (from 8.19 and 9.1 on).
-                template["data_stream_options"] = json!({ "failure_store": { "enabled": true } });
+                // What the mappings refuse is kept in the store itself (from 8.19 and 9.1 on). Then no refusal comes back, so none of
+                // its fields could be moved aside.
+                let enabled = self.on_conflict == OnConflict::Reject;
+                template["data_stream_options"] = json!({ "failure_store": { "enabled": enabled } });
             }
         }
         whole["template"] = template;
@@ -151,12 +157,23 @@ impl Template {
 
     async fn look(&self) -> Vec<Finding> {
         let mut found = Vec::new();
+        if self.ids == IdStrategy::Auto {
+            let message = "with `id = \"auto\"` records are stored at least once: again after a lost answer or a kill of the agent";
+            found.push(Finding::doubt(message).help("leave `id` out where none may be there twice"));
+        }
         match self.ask(Method::GET, "/", None).await {
-            Err(reason) => return vec![Finding::fault(format!("the store cannot be reached: {reason}"))],
-            Ok((status @ (401 | 403), _)) => {
-                return vec![Finding::fault(format!("the store refuses the credentials (HTTP {status})")).help("see `auth` of the sink")];
+            Err(reason) => {
+                found.push(Finding::fault(format!("the store cannot be reached: {reason}")));
+                return found;
             }
-            Ok((status @ 500..=599, _)) => return vec![Finding::fault(format!("the store answers HTTP {status}"))],
+            Ok((status @ (401 | 403), _)) => {
+                found.push(Finding::fault(format!("the store refuses the credentials (HTTP {status})")).help("see `auth` of the sink"));
+                return found;
+            }
+            Ok((status @ 500..=599, _)) => {
+                found.push(Finding::fault(format!("the store answers HTTP {status}")));
+                return found;
+            }
             Ok((_, body)) => found.push(greeting(&body)),
         }
         self.look_for_template(&mut found).await;
@@ -188,9 +205,13 @@ impl Template {
                 Finding::doubt(format!("no index template covers `{}`: the first record of each field decides on its type", self.pattern))
                     .help(help)
             }
-            Some(Covering { name, streams: false }) if streams => {
+            Some(Covering { name, streams: false, .. }) if streams => {
                 Finding::fault(format!("the index template `{name}`, which covers `{}`, makes no data streams", self.pattern)).help(help)
             }
+            Some(Covering { name, keeps_failures: true, .. }) if streams && self.on_conflict == OnConflict::Stringify => Finding::doubt(
+                format!("the index template `{name}` has a failure store, which takes what does not fit before `on_conflict` can"),
+            )
+            .help("leave out `on_conflict`, or `data_stream_options.failure_store` of the template"),
             Some(Covering { name, .. }) => Finding::fine(format!("the index template `{name}` covers `{}`", self.pattern)),
         });
     }
@@ -278,6 +299,14 @@ struct Body {
     index_patterns: Vec<String>,
     priority: Option<u64>,
     data_stream: Option<Value>,
+    #[serde(default)]
+    template: Inner,
+}
+
+#[derive(Deserialize, Default)]
+struct Inner {
+    #[serde(default)]
+    data_stream_options: Value,
 }
 
 #[derive(Deserialize)]
@@ -298,7 +327,8 @@ struct Rights {
 
 /// Where the index templates are, with what [`covering`] reads of them.
 pub const TEMPLATES: &str = "/_index_template?filter_path=index_templates.name,index_templates.index_template.index_patterns,\
-                             index_templates.index_template.priority,index_templates.index_template.data_stream";
+                             index_templates.index_template.priority,index_templates.index_template.data_stream,\
+                             index_templates.index_template.template.data_stream_options";
 
 /// The index template that goes for a name.
 pub struct Covering {
@@ -306,6 +336,8 @@ pub struct Covering {
     pub name: String,
     /// Whether it makes data streams.
     pub streams: bool,
+    /// Whether they keep what does not fit themselves.
+    pub keeps_failures: bool,
 }
 
 /// The index template that goes for an index or data stream called `name`, if there is one; `None` where the list cannot be read.
@@ -313,7 +345,11 @@ pub fn covering(list: &[u8], name: &str) -> Option<Option<Covering>> {
     let Templates { index_templates } = serde_json::from_slice(list).ok()?;
     let covers = |template: &Named| template.index_template.index_patterns.iter().any(|pattern| fits(pattern, name));
     let best = index_templates.into_iter().filter(covers).max_by_key(|template| template.index_template.priority.unwrap_or(0));
-    Some(best.map(|Named { name, index_template }| Covering { name, streams: index_template.data_stream.is_some() }))
+    Some(best.map(|Named { name, index_template }| Covering {
+        name,
+        streams: index_template.data_stream.is_some(),
+        keeps_failures: index_template.template.data_stream_options["failure_store"]["enabled"] == true,
+    }))
 }
 
 /// Whether `name` is one that `pattern`, with `*` for any text, stands for.

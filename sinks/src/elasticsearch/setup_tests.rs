@@ -79,6 +79,19 @@ async fn what_is_missing_is_said() {
 }
 
 #[tokio::test]
+async fn what_takes_from_the_promise_is_said() {
+    let auto = setup("http://127.0.0.1:1", r#","id":"auto""#).check().await;
+    assert!(auto[0].weight == Weight::Doubtful && auto[0].message.contains("at least once"), "{auto:?}");
+    let keeps = r#"{"index_templates":[{"name":"keeps","index_template":{"index_patterns":["*"],"data_stream":{},
+        "template":{"data_stream_options":{"failure_store":{"enabled":true}}}}}]}"#;
+    let stringify = format!("{STREAM},\"on_conflict\":\"stringify\"");
+    let found = seen(&stringify, &[("/_index_template", 200, keeps)]).await;
+    assert!(found[1].0 == Weight::Doubtful && found[1].1.contains("has a failure store"), "{found:?}");
+    let found = seen(STREAM, &[("/_index_template", 200, keeps)]).await;
+    assert_eq!(found[1], fine("the index template `keeps` covers `logs-app_*-default`"));
+}
+
+#[tokio::test]
 async fn rights_are_asked_for_where_the_store_knows_of_rights() {
     let rights = |text| [TEMPLATES, ("/_security/user/_has_privileges", 200, text)];
     let all = rights(r#"{"has_all_requested":true,"index":{"skidder-*":{"create_doc":true,"auto_configure":true}}}"#);
@@ -106,6 +119,8 @@ fn the_template_is_for_the_names_of_the_sink() {
     let (stream, apply) = template(STREAM);
     assert_eq!(stream["index_patterns"], json!(["logs-app_*-default"]));
     assert_eq!(stream["template"]["data_stream_options"]["failure_store"]["enabled"], true);
+    let (stringify, _) = template(&format!("{STREAM},\"on_conflict\":\"stringify\""));
+    assert_eq!(stringify["template"]["data_stream_options"]["failure_store"]["enabled"], false);
     assert!(apply.contains("skidder init elasticsearch -c FILE --sink es |") && apply.contains("/_index_template/skidder-es\""), "{apply}");
     let (index, _) = template(r#","index":"logs-{{ env }}-%Y.%m","distribution":"opensearch""#);
     assert_eq!(index["index_patterns"], json!(["logs-*-*.*"]));

@@ -52,6 +52,15 @@ fn a_record_is_created_under_its_id_with_all_its_fields() {
 }
 
 #[test]
+fn the_store_gives_the_ids_where_it_is_asked_to() {
+    let sink = parts(r#"{"endpoints":["http://localhost:9200"],"index":"logs","id":"auto"}"#).sink;
+    let (_, body) = encoded(sink.encoder(), &batch("{}", &[r#"{"message":"a"}"#, r#"{"message":"b"}"#])).remove(0);
+    assert_eq!(body, "{\"create\":{}}\n{\"message\":\"a\"}\n{\"create\":{}}\n{\"message\":\"b\"}\n");
+    assert_eq!(sink.cut(body.as_bytes(), &[1]), b"{\"create\":{}}\n{\"message\":\"b\"}\n");
+    assert_eq!(sink.show(body.as_bytes(), 1), b"{\"message\":\"b\"}");
+}
+
+#[test]
 fn odd_content_stays_on_its_lines_and_stays_json() {
     let mut batch = batch(r#"{"s":{"a":1}}"#, &["{\"nested\":{\n \"x\" :\r\n [1,\n2]},\"\":\"empty key\"}", "{}"]);
     let text = "line one\nline two\r\u{1b}[31m\u{7f}\u{2028} \\ \" \0 é \u{1f600}";

@@ -71,7 +71,7 @@ pub struct KafkaConfig {
     /// waits until there is one.
     #[serde(default)]
     pub create_topic: bool,
-    /// How batches are compressed: `zstd` (brokers from 2.1 on), `gzip`, `snappy` or `none`.
+    /// How batches are compressed: `zstd` (brokers from 2.1 on), `gzip`, `snappy`, `lz4` or `none`.
     #[serde(default)]
     pub compression: KafkaCompression,
     /// What fields are called: `vector`, `otel` or `ecs`. Topic and key go by Vector's names.
@@ -116,6 +116,8 @@ pub enum KafkaCompression {
     Gzip,
     /// Snappy.
     Snappy,
+    /// LZ4.
+    Lz4,
     /// Not at all.
     None,
 }
@@ -126,6 +128,7 @@ impl From<KafkaCompression> for Compression {
             KafkaCompression::Zstd => Compression::Zstd,
             KafkaCompression::Gzip => Compression::Gzip,
             KafkaCompression::Snappy => Compression::Snappy,
+            KafkaCompression::Lz4 => Compression::Lz4,
             KafkaCompression::None => Compression::None,
         }
     }

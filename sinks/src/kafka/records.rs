@@ -143,6 +143,7 @@ impl BatchHead {
             Compression::None => 0,
             Compression::Gzip => 1,
             Compression::Snappy => 2,
+            Compression::Lz4 => 3,
             Compression::Zstd => 4,
         };
         let len = (BATCH_HEAD_BYTES - UNCOUNTED_BYTES + records.len()) as i32;

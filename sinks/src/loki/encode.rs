@@ -46,6 +46,9 @@ const MARGIN_NANOS: i64 = 300_000_000_000;
 /// Streams whose newest time is remembered.
 const MAX_STREAMS: usize = 1 << 12;
 
+/// In pieces of this size entries go into bodies, so that a request is not much larger than it is to be. Half of Snappy's window.
+const PIECE_BYTES: usize = 32 << 10;
+
 /// Writes entries.
 pub struct LokiEncoder {
     settings: Arc<Settings>,
@@ -76,6 +79,15 @@ struct Group {
     stream: u64,
     entries: Vec<u8>,
     records: u32,
+}
+
+impl Group {
+    /// Hands the entries to the body of the stream.
+    fn write(&mut self, out: &mut Bodies) {
+        out.write(&self.destination, &self.entries, self.records);
+        self.entries.clear();
+        self.records = 0;
+    }
 }
 
 impl LokiEncoder {
@@ -137,12 +149,11 @@ impl Encode for LokiEncoder {
             let time = repeats.time_for(group.stream, time, line);
             write_entry(time, line, &[&ready.metadata, &metadata.out], &mut group.entries);
             group.records += 1;
+            if group.entries.len() >= PIECE_BYTES {
+                group.write(out);
+            }
         }
-        for group in groups.iter_mut() {
-            out.write(&group.destination, &group.entries, group.records);
-            group.entries.clear();
-            group.records = 0;
-        }
+        groups.iter_mut().for_each(|group| group.write(out));
         groups.truncate(Self::KEPT);
     }
 }

@@ -1,9 +1,11 @@
 //! What is put around a body when it is sent: the stream's labels.
 
 use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use skidder_pipeline::body::{Compression, compress, decompress};
 use skidder_pipeline::frame::Frame;
 
-use super::labels;
+use super::{entries, labels};
 use crate::common::proto;
 
 /// The body of the request for a frame: Loki's `PushRequest` with the one stream, in Snappy's block format.
@@ -32,4 +34,25 @@ pub fn wrap(frame: &Frame) -> Bytes {
     }
     block.extend_from_slice(elements);
     block.into()
+}
+
+/// The same as Loki's JSON, in gzip: `{"streams":[{"stream":{"name":"value"},"values":[["nanoseconds","line",{"name":"value"}]]}]}`.
+///
+/// Frames are alike whatever is sent of them, so those that wait when the encoding is changed go out in the new one, and a repeat
+/// is the same to the byte.
+pub fn wrap_json(frame: &Frame) -> Bytes {
+    let header = frame.header();
+    let (_, labels) = labels::split(&header.destination);
+    // A body that cannot be read back is one without entries: Loki refuses it with a reason.
+    let body = decompress(header.compression, frame.body(), header.raw_bytes).unwrap_or_default();
+    let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes));
+    let value = |entry: super::Entry<'_>| {
+        let metadata: Map<String, Value> =
+            entry.metadata.iter().map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), text(value))).collect();
+        json!([entry.unix_nanos.to_string(), text(entry.line), metadata])
+    };
+    let stream: Map<String, Value> = labels::pairs(labels).map(|(name, value)| (name.to_owned(), value.into())).collect();
+    let values: Vec<Value> = entries(&body).map(value).collect();
+    let request = json!({ "streams": [{ "stream": stream, "values": values }] });
+    compress(Compression::Gzip, request.to_string().as_bytes()).into()
 }

@@ -80,6 +80,30 @@ pub fn split(destination: &str) -> (&str, &str) {
     destination.split_at(destination.find('{').unwrap_or(destination.len()))
 }
 
+/// Names and values of labels that [`SharedLabels`] wrote: `{name="value", …}`.
+pub fn pairs(labels: &str) -> impl Iterator<Item = (&str, String)> {
+    let mut rest = labels.strip_prefix('{').unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (name, after) = rest.split_once("=\"")?;
+        let (mut value, mut end, mut escaped) = (String::new(), after.len(), false);
+        for (at, c) in after.char_indices() {
+            match c {
+                '\\' if !escaped => escaped = true,
+                '"' if !escaped => {
+                    end = at + 1;
+                    break;
+                }
+                c => {
+                    value.push(c);
+                    escaped = false;
+                }
+            }
+        }
+        rest = &after[end..];
+        Some((name.trim_start_matches([',', ' ']), value))
+    })
+}
+
 impl LabelSet {
     /// What `config` says, or what is wrong with it.
     pub fn new(config: &LokiConfig, problems: &mut Vec<Problem>) -> Option<LabelSet> {

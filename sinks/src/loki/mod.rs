@@ -11,8 +11,9 @@
 //!
 //! **Once, as far as Loki can tell.** An ingester ignores an entry whose stream, time, line and structured metadata are in the head
 //! block of the stream's chunk: the last 256 KiB (`chunk_block_size`), not yet compressed. What is sent again after a lost answer is
-//! ignored but for what a block took with it meanwhile, and no query removes that. So requests are small: the part of one that
-//! can be stored twice is what lies before the last cut within it. For the same reason true repeats must differ: see [`repeats`].
+//! ignored but for what a block took with it meanwhile: queries for lines show that once, those that count count it twice. So
+//! requests are small: the part of one that can be stored twice is what lies before a cut within it. For the same reason true
+//! repeats must differ: see [`repeats`].
 
 mod answer;
 mod encode;
@@ -25,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use skidder_pipeline::body::{Compression, decompress};
 use skidder_pipeline::frame::Frame;
@@ -48,6 +49,9 @@ use labels::LabelSet;
 pub struct LokiConfig {
     /// Loki's address, `https://host:3100`; a path before `path` may follow.
     pub endpoint: String,
+    /// What requests are written in.
+    #[serde(default)]
+    pub encoding: Encoding,
     /// The path of its push API.
     #[serde(default = "push_path")]
     pub path: String,
@@ -92,7 +96,7 @@ pub struct LokiConfig {
     /// Where records wait until the store has them.
     #[serde(default)]
     pub buffer: BufferConfig,
-    /// When records are sent. Where nothing is given: 256 KiB of one stream, 2 MiB of all, any number of records, two seconds.
+    /// When records are sent. Where nothing is given: 128 KiB of one stream, 1 MiB of all, any number of records, two seconds.
     #[serde(default)]
     pub batch: BatchConfig,
     /// How requests are made. Those of one stream are made one after the other whatever `concurrency` is.
@@ -121,6 +125,17 @@ fn max_age_secs() -> u32 {
     7 * 86_400
 }
 
+/// What requests to Loki are written in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoding {
+    /// Protocol Buffers, compressed by Snappy: the least work for both sides.
+    #[default]
+    Protobuf,
+    /// JSON, compressed by gzip: for what stands between and takes or shows nothing else. It is written anew at each send.
+    Json,
+}
+
 /// What the line of an entry is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -144,9 +159,10 @@ pub enum OnTooOld {
 }
 
 impl LokiConfig {
-    /// No more than one of Loki's blocks, see above, and little beside its burst limits (6 MB, 15 MB a stream). Two seconds, since
-    /// each stream is a request of its own.
-    const BATCH: BatchDefaults = BatchDefaults { max_bytes: ByteSize(256 << 10), max_events: u32::MAX, linger: Duration::from_secs(2) };
+    /// Half of one of Loki's blocks, see above: of what was sent again a twentieth was stored twice, of requests of a whole block and more
+    /// a tenth to a fifth; smaller ones still would be many where a node has many streams (decision 11). Two seconds, since each stream
+    /// is a request of its own.
+    const BATCH: BatchDefaults = BatchDefaults { max_bytes: ByteSize(128 << 10), max_events: u32::MAX, linger: Duration::from_secs(2) };
 
     /// Streams that are filled at once: a body here is little more than its bytes.
     const MAX_OPEN: usize = 512;
@@ -161,10 +177,16 @@ impl LokiConfig {
         delivery.ordered = true;
         let endpoints = [self.endpoint.clone()];
         let options = HttpOptions { endpoints: &endpoints, auth: self.auth.as_ref(), tls: &self.tls, context };
-        let path = self.path.clone();
+        let (path, encoding) = (self.path.clone(), self.encoding);
         let request = move |frame: &Frame| {
             let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+            match encoding {
+                Encoding::Protobuf => drop(headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"))),
+                Encoding::Json => {
+                    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                }
+            }
             let (tenant, _) = labels::split(&frame.header().destination);
             if let Ok(tenant) = HeaderValue::from_str(tenant)
                 && !tenant.is_empty()
@@ -179,7 +201,7 @@ impl LokiConfig {
         let (Some(settings), Some(transport)) = (settings, transport) else { return Err(problems) };
         unless(problems, || SinkParts {
             sink: Arc::new(Loki { settings: Arc::new(settings) }),
-            transport: Arc::new(transport.with_body(envelope::wrap)),
+            transport: Arc::new(transport.with_body(if encoding == Encoding::Json { envelope::wrap_json } else { envelope::wrap })),
             compression: Compression::Snappy,
             limits,
             buffer,

@@ -172,6 +172,24 @@ fn the_envelope_is_a_push_request_with_one_stream() {
 }
 
 #[test]
+fn as_json_a_request_says_the_same() {
+    let line = r#"{"message":"a \"b\" é","level":"warn","timestamp":"2026-10-02T08:15:30.000000007Z"}"#;
+    let extra = r#"{"tenant_id":"t","labels":{"node":"{{ kubernetes.pod_node_name }}","odd":"a\\{{ env }}\",=x"}}"#;
+    let frame = &encode_all(extra, POD, &[&[line], &[r#"{"message":"c","timestamp":"2026-10-02T08:15:30Z"}"#]])[0];
+    let body = envelope::wrap_json(frame);
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&body[..]), &mut text).unwrap();
+    let request: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let stream = &request["streams"][0];
+    assert_eq!(request["streams"].as_array().unwrap().len(), 1);
+    assert_eq!(stream["stream"], serde_json::json!({"node": "n\"1", "odd": "a\\prod\",=x"}));
+    let Seen { entries, .. } = read(frame);
+    let values: Vec<_> = entries.iter().map(|(time, line, metadata)| serde_json::json!([time.to_string(), line, metadata])).collect();
+    assert_eq!(stream["values"], serde_json::Value::from(values));
+    assert_eq!(envelope::wrap_json(frame), body, "a repeat is the same to the byte");
+}
+
+#[test]
 fn parts_and_dead_letters() {
     let frame = &encode_all(
         "{}",
