@@ -8,6 +8,7 @@ pub mod lockdown;
 pub mod memory;
 pub mod metadata;
 pub mod operator;
+mod output;
 pub mod redact_filter;
 pub mod run;
 pub mod setup;

@@ -10,10 +10,12 @@
 //!
 //! No step stops at its first mistake, and a later one runs on what the earlier one left whole.
 
+mod changes;
 mod components;
 mod diagnostic;
 mod document;
 mod expected;
+mod given;
 mod global;
 mod graph;
 mod number;
@@ -34,7 +36,9 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+pub use self::changes::Changes;
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, SourceText};
+pub use self::given::Given;
 pub use self::global::{ApiConfig, Global};
 pub use self::graph::{Graph, MAX_ROUTES, NodeId, Route};
 pub use self::pipeline::{Named, Pipeline};
@@ -207,7 +211,7 @@ fn named_files(table: &DeTable<'_>, base_dir: &Path) -> Vec<PathBuf> {
 fn named<C: Component>(entries: Vec<Entry<C>>) -> Option<Vec<Named<C>>> {
     let named = |entry: Entry<C>| {
         let (common, config) = entry.options?;
-        Some(Named { name: entry.node.name, type_name: entry.type_name, common, config })
+        Some(Named { name: entry.node.name, type_name: entry.type_name, common, config, given: entry.given? })
     };
     entries.into_iter().map(named).collect()
 }

@@ -67,7 +67,7 @@ impl Outlet {
     }
 
     /// Freezes what is open and hands it over; gives back what there is no room for.
-    pub(super) fn leave(mut self, now: Nanos) -> Option<Unsettled> {
+    pub fn leave(mut self, now: Nanos) -> Option<Unsettled> {
         self.freeze_if_due(now, true);
         self.freeze(now);
         let Outlet { scope, refused: groups, .. } = self;
