@@ -143,6 +143,11 @@ impl Agent {
         self.stdout.so_far()
     }
 
+    /// What it has written to its standard error so far.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.so_far()).into_owned()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> io::Result<()> {
         let pid = self.pid().ok_or(io::ErrorKind::NotFound)?;

@@ -191,12 +191,14 @@ fn global(root: &mut DeTable<'_>, schema: &FileSchema, variables: &Variables, fo
     }
 }
 
-/// The values of options whose names end in `_file`, in whatever table they stand.
+/// The values of options whose names end in `_file`, in whatever table they stand, and the files of keys for pseudonyms.
 fn named_files(table: &DeTable<'_>, base_dir: &Path) -> Vec<PathBuf> {
+    let is_key = table.contains_key("id");
     let below = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
         let key: &std::borrow::Cow<'_, str> = key.get_ref();
         match value.get_ref() {
             DeValue::String(path) if key.ends_with("_file") => vec![base_dir.join(&**path)],
+            DeValue::String(path) if key == "file" && is_key => std::path::absolute(&**path).into_iter().collect(),
             DeValue::Table(table) => named_files(table, base_dir),
             DeValue::Array(items) => {
                 let tables = items.iter().filter_map(|item| item.get_ref().as_table());

@@ -92,7 +92,13 @@ async fn run_to_the_end(
     if !options.once {
         open_endpoint(&running.pipeline, operator::View { counts: counts.clone(), life: life.clone() }).await;
     }
-    let mut end = End { clock: clock.clone(), stopping: false, gave_up: false, begun: false, deadline: options.timeout.map(|after| clock.now().after(after)) };
+    let mut end = End {
+        clock: clock.clone(),
+        stopping: false,
+        gave_up: false,
+        begun: false,
+        deadline: options.timeout.map(|after| clock.now().after(after)),
+    };
     let mut reloader =
         Reloader { config: options.config.as_path().into(), bounds: Arc::new(bounds), state_dir: state.dir().into(), counts };
     let progress = Progress::new();
@@ -156,8 +162,8 @@ impl Reloader {
         let reload::Next { pipeline, changes } = match read {
             Ok(Some(next)) => next,
             Ok(None) => {
-                tracing::info!(config = %self.config.display(), "SIGHUP: the configuration is the same as before, and nothing was changed");
                 self.settled(|reloads| reloads.unchanged.add(1), false);
+                tracing::info!(config = %self.config.display(), "SIGHUP: the configuration is the same as before, and nothing was changed");
                 return Ok(false);
             }
             Err(mistakes) => {
@@ -181,9 +187,9 @@ impl Reloader {
         self.show(running);
         match taken {
             Ok(()) => {
+                self.settled(|reloads| reloads.done.add(1), false);
                 let took_ms = began.elapsed().as_millis() as u64;
                 tracing::info!(config = %self.config.display(), %changes, took_ms, "SIGHUP: the new configuration is at work");
-                self.settled(|reloads| reloads.done.add(1), false);
             }
             Err(NotTaken::Sink(NotEnded(sink))) if told_to_stop => {
                 tracing::info!(%sink, "SIGHUP: told to stop while the sink was waited for; the configuration stays as it was");
@@ -199,9 +205,9 @@ impl Reloader {
 
     /// Logs what is wrong as `validate` shows it.
     fn failed(&self, mistakes: &[String]) {
+        self.settled(|reloads| reloads.failed.add(1), true);
         mistakes.iter().for_each(|mistake| tracing::error!("{}", mistake.trim_end()));
         tracing::error!(config = %self.config.display(), "SIGHUP: the configuration was not taken over; the one before stays at work");
-        self.settled(|reloads| reloads.failed.add(1), true);
     }
 
     fn settled(&self, count: impl Fn(&operator::Reloads), failed: bool) {

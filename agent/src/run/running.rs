@@ -76,7 +76,9 @@ impl<'a> Running<'a> {
         // What was opened of the new one goes first; nobody is in a hurry any more.
         match self.switch(&old, old.clone(), planned, &mut unsettled, std::future::pending()).await? {
             Ok(()) => Ok(Err(reason)),
-            Err(NotTaken::Sink(NotEnded(sink))) => bail!("sink `{sink}` does not let go of its buffer, and the reload cannot be taken back"),
+            Err(NotTaken::Sink(NotEnded(sink))) => {
+                bail!("sink `{sink}` does not let go of its buffer, and the reload cannot be taken back")
+            }
             Err(NotTaken::Start(error)) => Err(error).context("the reload failed, and the configuration before cannot be started again"),
         }
     }

@@ -27,8 +27,8 @@ use skidder_pipeline::shared::{Shared, SharedFields};
 use skidder_pipeline::source::{Chunk, Read, SinkSet, Source};
 use skidder_pipeline::value::Value;
 
-use super::file::{ReadFrom, glob};
 use super::estate::Left;
+use super::file::{ReadFrom, glob};
 use super::leftovers::Witness;
 use super::overlap::Reach;
 use super::{SourceContext, check_common, default_max_held_bytes, default_max_record_bytes, default_rescan_interval_ms};
