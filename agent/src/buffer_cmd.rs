@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -20,10 +20,9 @@ use skidder_pipeline::fs::RealFs;
 use skidder_pipeline::sink::Sink;
 use skidder_sinks::{SinkContext, SinkParts};
 
-use crate::cli::print;
 use crate::config::{Builtin, Pipeline};
-use crate::dlq::data_dir;
-use crate::state::State;
+use crate::output::print;
+use crate::state::{State, buffers as names, sink_dir};
 
 /// What to do.
 #[derive(Clone, Debug)]
@@ -61,7 +60,7 @@ pub enum Task {
 /// # Errors
 /// Where there is no such buffer, it cannot be read, or it is in use.
 pub fn execute(pipeline: &Pipeline<Builtin>, task: &Task) -> anyhow::Result<ExitCode> {
-    let data_dir = data_dir(pipeline)?;
+    let data_dir = pipeline.kept_dir()?;
     match task {
         Task::List => list(pipeline, &data_dir),
         Task::Verify { sink } => verify(&data_dir, sink.as_deref()),
@@ -71,30 +70,8 @@ pub fn execute(pipeline: &Pipeline<Builtin>, task: &Task) -> anyhow::Result<Exit
     }
 }
 
-/// The directory of a sink's buffer and positions.
-pub fn sink_dir(data_dir: &Path, name: &str) -> PathBuf {
-    data_dir.join(format!("sink-{name}"))
-}
-
-/// The sinks that have a buffer and are not in the configuration.
-pub fn orphans(pipeline: &Pipeline<Builtin>, data_dir: &Path) -> io::Result<Vec<String>> {
-    Ok(names(data_dir)?.into_iter().filter(|name| !is_configured(pipeline, name)).collect())
-}
-
 fn is_configured(pipeline: &Pipeline<Builtin>, name: &str) -> bool {
     pipeline.sinks.iter().any(|sink| sink.name == name)
-}
-
-/// The sinks that have a buffer. Directories of newer versions (`sink-x.v2.kept`) are none: no name has a dot.
-fn names(data_dir: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(data_dir)? {
-        let entry = entry?;
-        let name = entry.file_name().into_string().ok().and_then(|name| Some(name.strip_prefix("sink-")?.to_owned()));
-        names.extend(name.filter(|name| !name.contains('.') && entry.path().is_dir()));
-    }
-    names.sort();
-    Ok(names)
 }
 
 fn look_at(data_dir: &Path, name: &str, look: Look) -> anyhow::Result<Inspection> {

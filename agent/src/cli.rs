@@ -12,6 +12,7 @@ use crate::buffer_cmd;
 use crate::config::{self, Builtin, FileSchema, Pipeline};
 use crate::dlq;
 use crate::memory;
+use crate::output::print;
 use crate::redact_filter::{self, PseudonymArgs, RedactArgs};
 use crate::run::{self, RunOptions};
 use crate::setup;
@@ -33,7 +34,8 @@ pub struct Cli {
 enum Command {
     /// Read, change and deliver logs until a signal comes.
     ///
-    /// SIGTERM and Ctrl-C stop the reading, deliver what can be delivered and keep the rest on disk. Exit code 78 says that
+    /// SIGTERM and Ctrl-C stop the reading, deliver what can be delivered and keep the rest on disk. SIGHUP reads the
+    /// configuration anew. Exit code 78 says that
     /// the configuration cannot be used, 1 that something else failed.
     Run(RunArgs),
     /// Check a configuration, and the stores that it names, and show all that is wrong.
@@ -252,7 +254,7 @@ impl Cli {
             Command::Run(args) => {
                 self.log.start()?;
                 match load(&args.config)? {
-                    Ok(pipeline) => run::run(pipeline, RunOptions { once: args.once, timeout: args.timeout }),
+                    Ok(pipeline) => run::run(pipeline, RunOptions { config: args.config.config, once: args.once, timeout: args.timeout }),
                     Err(code) => Ok(code),
                 }
             }
@@ -357,16 +359,6 @@ fn load(args: &ConfigArgs) -> anyhow::Result<Result<Pipeline<Builtin>, ExitCode>
 
 fn complain(text: &str) -> anyhow::Result<()> {
     Ok(std::io::stderr().lock().write_all(text.as_bytes())?)
-}
-
-/// Writes to the standard output; a reader that has gone is no failure.
-pub(crate) fn print(text: &str) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // `skidder schema | head` is no failure.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
 }
 
 /// Whether the standard error takes colours: a terminal does, unless `NO_COLOR` (no-color.org) is set.

@@ -9,6 +9,7 @@ pub mod memory;
 pub mod metadata;
 pub mod operator;
 pub mod orphans;
+mod output;
 pub mod redact_filter;
 pub mod run;
 pub mod setup;

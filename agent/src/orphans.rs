@@ -7,12 +7,12 @@ use skidder_pipeline::buffer::{self, Held};
 use skidder_pipeline::fs::RealFs;
 use skidder_pipeline::position::RangeSet;
 
-use crate::buffer_cmd::{orphans, sink_dir};
 use crate::config::{Builtin, Pipeline};
+use crate::state::{orphans, sink_dir};
 
 /// Says which buffers belong to no sink: they are kept, and nobody empties them.
 pub fn warn(pipeline: &Pipeline<Builtin>, data_dir: &Path) {
-    for name in orphans(pipeline, data_dir).unwrap_or_default() {
+    for name in of(pipeline, data_dir) {
         tracing::warn!(
             sink = name,
             dir = %sink_dir(data_dir, &name).display(),
@@ -28,7 +28,7 @@ pub fn warn(pipeline: &Pipeline<Builtin>, data_dir: &Path) {
 /// # Errors
 /// Where a buffer cannot be looked at: to begin without knowing would send all of it again.
 pub fn where_they_stopped(pipeline: &Pipeline<Builtin>, data_dir: &Path) -> anyhow::Result<Held> {
-    let gone = orphans(pipeline, data_dir).unwrap_or_default();
+    let gone = of(pipeline, data_dir);
     if gone.is_empty() {
         return Ok(Held::new());
     }
@@ -58,6 +58,10 @@ pub fn where_they_stopped(pipeline: &Pipeline<Builtin>, data_dir: &Path) -> anyh
         );
     }
     Ok(stopped)
+}
+
+fn of(pipeline: &Pipeline<Builtin>, data_dir: &Path) -> Vec<String> {
+    orphans(data_dir, |name| pipeline.sinks.iter().any(|sink| sink.name == name)).unwrap_or_default()
 }
 
 fn cannot_look_at(dir: &Path) -> String {

@@ -90,6 +90,28 @@ pub fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the state directory {}; set `data_dir` to a place that this user may write", dir.display()))
 }
 
+/// The directory of a sink's buffer and positions.
+pub fn sink_dir(data_dir: &Path, name: &str) -> PathBuf {
+    data_dir.join(format!("sink-{name}"))
+}
+
+/// The sinks that have a buffer. Directories of newer versions (`sink-x.v2.kept`) are none: no name has a dot.
+pub fn buffers(data_dir: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(data_dir)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().ok().and_then(|name| Some(name.strip_prefix("sink-")?.to_owned()));
+        names.extend(name.filter(|name| !name.contains('.') && entry.path().is_dir()));
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The sinks that have a buffer and are not in the configuration, as `is_configured` says.
+pub fn orphans(data_dir: &Path, is_configured: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
+    Ok(buffers(data_dir)?.into_iter().filter(|name| !is_configured(name)).collect())
+}
+
 /// Sixteen random bytes from the kernel.
 pub fn random_bytes() -> io::Result<[u8; 16]> {
     let mut bytes = [0; 16];

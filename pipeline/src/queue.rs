@@ -80,6 +80,8 @@ pub struct Queue<B: Buffer = SinkBuffer> {
     wake_worker: Waker,
     /// A worker was told that there is no room and waits to be woken.
     worker_waits: AtomicBool,
+    /// The upkeep is to end.
+    retired: AtomicBool,
     stats: Arc<SinkStats>,
 }
 
@@ -103,6 +105,7 @@ impl<B: Buffer> Queue<B> {
             changed: Notify::new(),
             wake_worker,
             worker_waits: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
             stats,
         };
         queue.update_stats(&mut queue.lock());
@@ -199,7 +202,19 @@ impl<B: Buffer> Queue<B> {
         next
     }
 
-    /// Calls [`Queue::tick`] whenever it is due, for ever: a task beside the delivery. Syncs run on the blocking threads.
+    /// Lets [`Queue::upkeep`] end soon, but not in the middle of a tick: for a buffer that another is to be opened in place of.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Takes [`Queue::retire`] back; an upkeep that has ended has to be started anew.
+    pub fn go_on(&self) {
+        self.retired.store(false, Ordering::Release);
+    }
+
+    /// Calls [`Queue::tick`] whenever it is due, until [`Queue::retire`]: a task beside the delivery. Syncs run on the blocking
+    /// threads.
     pub async fn upkeep(self: Arc<Self>, clock: Arc<dyn Clock>)
     where
         B: 'static,
@@ -207,7 +222,7 @@ impl<B: Buffer> Queue<B> {
         /// How soon after a change the buffer is asked what is due: far below any `sync_after`, and few calls a second.
         const AFTER_CHANGE: Duration = Duration::from_millis(100);
         let mut due: Option<Nanos> = None;
-        loop {
+        while !self.retired.load(Ordering::Acquire) {
             match due {
                 None => {
                     self.changed.notified().await;

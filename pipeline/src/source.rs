@@ -95,6 +95,10 @@ pub trait Source: Send {
         let _ = sinks;
     }
 
+    /// Says that another source is about to take the place of this one in the same process, at a reload of the configuration:
+    /// what that one could not open anew is left to it. Nothing is read after this.
+    fn leave(&mut self) {}
+
     /// Says that the agent is stopping: what is held back for completion should be given out by the next reads, as it is
     /// where it has no positions, and left for the next start where it has; then [`Read::End`] comes.
     fn stop(&mut self);

@@ -158,6 +158,17 @@ impl Stats {
         Stats { sources, sinks: sinks.map(|name| (name, Arc::default())).collect(), transforms: Mutex::default() }
     }
 
+    /// Counts for the named sources and sinks that go on from these: those of the same name are the same.
+    pub fn go_on(&self, sources: impl Iterator<Item = String>, sinks: impl Iterator<Item = String>) -> Stats {
+        let source = |name: String| (self.sources.get(&name).cloned().unwrap_or_default(), name);
+        let sink = |name: String| (self.sinks.get(&name).cloned().unwrap_or_default(), name);
+        Stats {
+            sources: sources.map(source).map(|(stats, name)| (name, stats)).collect(),
+            sinks: sinks.map(sink).map(|(stats, name)| (name, stats)).collect(),
+            transforms: Mutex::new(self.report()),
+        }
+    }
+
     /// Adds what transforms reported.
     pub fn add_report(&self, report: &Report) {
         self.transforms.lock().unwrap_or_else(PoisonError::into_inner).merge(report);

@@ -36,6 +36,13 @@ impl Site {
         self.directory.path()
     }
 
+    /// Puts another configuration in the place of the one there, by a rename, as editors do.
+    pub fn configure(&self, config: impl AsRef<[u8]>) -> io::Result<()> {
+        let new = self.path("pipeline.new");
+        fs::write(&new, config)?;
+        fs::rename(new, self.path(CONFIG))
+    }
+
     /// Leaves it where it is, for a person to look at; its path.
     pub fn keep(self) -> String {
         self.directory.keep().display().to_string()

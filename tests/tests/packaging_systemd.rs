@@ -25,10 +25,12 @@ fn verify(unit: &str) -> (bool, String) {
     for target in ["basic", "multi-user", "network-online", "shutdown", "sysinit"] {
         fs::write(units.join(target).with_extension("target"), "[Unit]\nDescription=There\n").unwrap();
     }
-    let program = machine.path().join("usr/bin/skidder");
-    fs::create_dir_all(program.parent().unwrap()).unwrap();
-    fs::write(&program, "#!/bin/false\n").unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    for program in ["usr/bin/skidder", "bin/kill"] {
+        let program = machine.path().join(program);
+        fs::create_dir_all(program.parent().unwrap()).unwrap();
+        fs::write(&program, "#!/bin/false\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
     analyze(&["verify", "--man=no", &format!("--root={}", machine.path().display()), "skidder.service"])
 }
 

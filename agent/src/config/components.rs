@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, join};
 use super::expected::with_article;
+use super::given::Given;
 use super::registry::{Component, Kind, Place};
 use super::schema::{FileSchema, Section, Type};
 use super::sound::{blame, from_table, locate, sound_part};
@@ -28,6 +29,8 @@ pub struct Entry<C: Component> {
     pub type_name: String,
     /// Its options; `None` where they have mistakes.
     pub options: Option<(C::Common, C)>,
+    /// The same as they stand in the file; `None` likewise.
+    pub given: Option<Given>,
 }
 
 /// Reads the components of one section.
@@ -98,7 +101,8 @@ impl<'a> Reader<'a> {
             inputs_span: inputs.map_or(span, Spanned::span),
         };
         let options = schema.and_then(|_| self.options(value, name, &path));
-        Some(Entry { node, type_name: schema.map(|schema| schema.name.clone()).unwrap_or_default(), options })
+        let given = options.as_ref().and_then(|_| Given::of(value, self.base_dir));
+        Some(Entry { node, type_name: schema.map(|schema| schema.name.clone()).unwrap_or_default(), options, given })
     }
 
     fn check_name(&mut self, name: &str, span: Range<usize>, path: &str) {

@@ -10,10 +10,12 @@
 //!
 //! No step stops at its first mistake, and a later one runs on what the earlier one left whole.
 
+mod changes;
 mod components;
 mod diagnostic;
 mod document;
 mod expected;
+mod given;
 mod global;
 mod graph;
 mod number;
@@ -34,7 +36,9 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
+pub use self::changes::Changes;
 pub use self::diagnostic::{Diagnostic, Diagnostics, Severity, SourceText};
+pub use self::given::Given;
 pub use self::global::{ApiConfig, Global};
 pub use self::graph::{Graph, MAX_ROUTES, NodeId, Route};
 pub use self::pipeline::{Named, Pipeline};
@@ -187,12 +191,14 @@ fn global(root: &mut DeTable<'_>, schema: &FileSchema, variables: &Variables, fo
     }
 }
 
-/// The values of options whose names end in `_file`, in whatever table they stand.
+/// The values of options whose names end in `_file`, in whatever table they stand, and the files of keys for pseudonyms.
 fn named_files(table: &DeTable<'_>, base_dir: &Path) -> Vec<PathBuf> {
+    let is_key = table.contains_key("id");
     let below = |(key, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
         let key: &std::borrow::Cow<'_, str> = key.get_ref();
         match value.get_ref() {
             DeValue::String(path) if key.ends_with("_file") => vec![base_dir.join(&**path)],
+            DeValue::String(path) if key == "file" && is_key => std::path::absolute(&**path).into_iter().collect(),
             DeValue::Table(table) => named_files(table, base_dir),
             DeValue::Array(items) => {
                 let tables = items.iter().filter_map(|item| item.get_ref().as_table());
@@ -207,7 +213,7 @@ fn named_files(table: &DeTable<'_>, base_dir: &Path) -> Vec<PathBuf> {
 fn named<C: Component>(entries: Vec<Entry<C>>) -> Option<Vec<Named<C>>> {
     let named = |entry: Entry<C>| {
         let (common, config) = entry.options?;
-        Some(Named { name: entry.node.name, type_name: entry.type_name, common, config })
+        Some(Named { name: entry.node.name, type_name: entry.type_name, common, config, given: entry.given? })
     };
     entries.into_iter().map(named).collect()
 }

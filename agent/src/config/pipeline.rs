@@ -3,6 +3,9 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
+
+use super::given::Given;
 use super::global::Global;
 use super::graph::Graph;
 use super::registry::{Component, Kind, Registry};
@@ -35,6 +38,8 @@ pub struct Named<C: Component> {
     pub common: C::Common,
     /// The options of its type.
     pub config: C,
+    /// All of these as they stand in the file.
+    pub given: Given,
 }
 
 impl<R: Registry> Pipeline<R> {
@@ -46,6 +51,14 @@ impl<R: Registry> Pipeline<R> {
     /// The directory of the state, if the file names one.
     pub fn data_dir(&self) -> Option<PathBuf> {
         self.global.data_dir(&self.base_dir)
+    }
+
+    /// The same where something has to be kept.
+    ///
+    /// # Errors
+    /// Where the file names none.
+    pub fn kept_dir(&self) -> anyhow::Result<PathBuf> {
+        self.data_dir().context("the configuration names no `data_dir`, so nothing is kept from one run to the next")
     }
 
     /// The components and what feeds them, a line each.

@@ -4,16 +4,16 @@ mod files;
 mod replay;
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::cli::print;
 use crate::config::{Builtin, Pipeline};
+use crate::output::print;
 use files::{Line, Shelved};
 
 pub use replay::replay;
@@ -44,7 +44,7 @@ pub enum Task {
 /// # Errors
 /// Where the directory cannot be used, or the sink has no letters and is not in the configuration.
 pub fn execute(pipeline: &Pipeline<Builtin>, sink: Option<&str>, task: &Task) -> anyhow::Result<ExitCode> {
-    let data_dir = data_dir(pipeline)?;
+    let data_dir = pipeline.kept_dir()?;
     let mut sinks = files::sinks(&data_dir)?;
     if let Some(name) = sink {
         if !sinks.iter().any(|sink| sink == name) && !pipeline.sinks.iter().any(|sink| sink.name == name) {
@@ -70,11 +70,6 @@ pub fn execute(pipeline: &Pipeline<Builtin>, sink: Option<&str>, task: &Task) ->
             print(&out)
         }
     }
-}
-
-/// The state directory, which must be there.
-pub(crate) fn data_dir(pipeline: &Pipeline<Builtin>) -> anyhow::Result<PathBuf> {
-    pipeline.data_dir().context("the configuration names no `data_dir`, so nothing is kept from one run to the next")
 }
 
 /// A letter as it is on disk, as far as people want to see it.

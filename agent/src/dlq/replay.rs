@@ -19,8 +19,8 @@ use skidder_sinks::{SinkConfig, SinkContext};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::files::{self, Shelved};
-use crate::cli::print;
 use crate::config::{Builtin, Named, Pipeline};
+use crate::output::print;
 use crate::state::random_bytes;
 
 /// Sends the letters of `sinks` again, one sink after the other, and removes those that are delivered. The exit code is 1

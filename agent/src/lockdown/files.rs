@@ -52,30 +52,101 @@ pub(super) struct Allowed {
 
 impl Allowed {
     pub(super) fn of(pipeline: &Pipeline<Builtin>, state_dir: &Path) -> Allowed {
-        let mut writes = vec![state_dir.to_owned()];
-        for sink in &pipeline.sinks {
-            if let SinkConfig::File(config) = &sink.config {
-                writes.push(there(&pipeline.base_dir.join(fixed(&config.path))));
-            }
-        }
+        let writes = writes(pipeline, state_dir);
         let removes = if pipeline.data_dir().is_none() { state_dir.parent().map(Path::to_owned) } else { None };
         Allowed { reads: reads(pipeline), writes, removes: removes.into_iter().collect() }
     }
 }
 
-fn reads(pipeline: &Pipeline<Builtin>) -> Option<Vec<PathBuf>> {
-    if pipeline.global.kubernetes.kube_config_file.is_some() {
-        // It names further files.
-        return None;
+/// What the agent can use since it locked itself in. It can be narrowed and never widened, so a configuration that needs more
+/// needs a new process.
+#[derive(Debug)]
+pub struct Bounds(Option<Given>);
+
+#[derive(Debug)]
+struct Given {
+    reads: Option<Vec<PathBuf>>,
+    writes: Vec<PathBuf>,
+}
+
+impl Bounds {
+    /// It can use everything.
+    pub(super) fn none() -> Bounds {
+        Bounds(None)
     }
+
+    pub(super) fn of(allowed: &Allowed) -> Bounds {
+        let real = |paths: &[PathBuf]| paths.iter().map(|path| real(path)).collect::<Vec<_>>();
+        let writes = real(&allowed.writes);
+        let reads = allowed.reads.as_ref().map(|reads| [real(reads), writes.clone()].concat());
+        Bounds(Some(Given { reads, writes }))
+    }
+
+    /// What `pipeline` would need and cannot have, each as a sentence.
+    pub fn refuse(&self, pipeline: &Pipeline<Builtin>, state_dir: &Path) -> Vec<String> {
+        let Some(given) = &self.0 else { return Vec::new() };
+        let beyond = |paths: &[PathBuf], given: &[PathBuf]| {
+            let is_beyond = |path: &&PathBuf| given.iter().all(|given| !real(path).starts_with(given));
+            paths.iter().filter(is_beyond).map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ")
+        };
+        let mut refused = Vec::new();
+        let written = beyond(&writes(pipeline, state_dir), &given.writes);
+        if !written.is_empty() {
+            refused.push(format!("it would write to {written}, and has locked itself out of there"));
+        }
+        match (named(pipeline), &given.reads) {
+            (_, None) => {}
+            (None, Some(_)) => refused.push(
+                "a source of the type `file` that follows links, or a `kube_config_file`, may lead it anywhere, and it has locked itself in"
+                    .to_owned(),
+            ),
+            (Some(reads), Some(given)) => {
+                let read = beyond(&reads, given);
+                if !read.is_empty() {
+                    refused.push(format!("it would read {read}, and has locked itself out of there"));
+                }
+            }
+        }
+        refused
+    }
+}
+
+/// Where a path leads, through all links, as far as it is there.
+fn real(path: &Path) -> PathBuf {
+    let there = there(path);
+    std::fs::canonicalize(&there).unwrap_or(there)
+}
+
+fn reads(pipeline: &Pipeline<Builtin>) -> Option<Vec<PathBuf>> {
+    let named = named(pipeline)?;
     let mut paths: Vec<PathBuf> = SYSTEM.map(PathBuf::from).to_vec();
-    paths.push(pipeline.base_dir.clone());
-    // What is renewed is another file then.
-    paths.extend(pipeline.named_files.iter().map(|path| above(path)));
     paths.extend(CERTIFICATES.iter().filter_map(std::env::var_os).map(|path| above(Path::new(&path))));
     // The resolver's file is a link to wherever the system keeps it.
     paths.extend(std::fs::canonicalize("/etc/resolv.conf").ok().map(|path| above(&path)));
     // What the system does not have now it will not have: an image has next to nothing of it.
+    paths.retain(|path| path.exists());
+    Some([paths, named].concat())
+}
+
+fn writes(pipeline: &Pipeline<Builtin>, state_dir: &Path) -> Vec<PathBuf> {
+    let mut writes = vec![state_dir.to_owned()];
+    for sink in &pipeline.sinks {
+        if let SinkConfig::File(config) = &sink.config {
+            writes.push(there(&pipeline.base_dir.join(fixed(&config.path))));
+        }
+    }
+    writes
+}
+
+/// What the configuration has it read.
+fn named(pipeline: &Pipeline<Builtin>) -> Option<Vec<PathBuf>> {
+    if pipeline.global.kubernetes.kube_config_file.is_some() {
+        // It names further files.
+        return None;
+    }
+    let mut paths = vec![pipeline.base_dir.clone()];
+    // What is renewed is another file then.
+    paths.extend(pipeline.named_files.iter().map(|path| above(path)));
     paths.retain(|path| path.exists());
     for source in &pipeline.sources {
         // A directory of logs may come later, or be removed and come again.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Builtin, Pipeline};
 use files::Allowed;
+pub use files::Bounds;
 
 /// Whether the agent locks itself in once it has read its configuration: it cannot write but into `data_dir` and the files of its
 /// sinks, start programs, or use system calls that it does not need; and it cannot read but its sources, the files that the
@@ -57,14 +58,18 @@ impl Lockdown {
 /// Locks this thread in, and those that it starts from now on, with what `pipeline` needs; `state_dir` is where it keeps its
 /// state. To be called while there is no other thread.
 ///
+/// Gives how far that went, and what it can use from now on.
+///
 /// # Errors
 /// With `lockdown = "required"`, where something cannot be had.
-pub fn lock_in(pipeline: &Pipeline<Builtin>, state_dir: &Path) -> anyhow::Result<Lockdown> {
+pub fn lock_in(pipeline: &Pipeline<Builtin>, state_dir: &Path) -> anyhow::Result<(Lockdown, Bounds)> {
     let mode = pipeline.global.lockdown;
     if mode == LockdownMode::Off {
-        return Ok(Lockdown::default());
+        return Ok((Lockdown::default(), Bounds::none()));
     }
-    let done = restrict(&Allowed::of(pipeline, state_dir));
+    let allowed = Allowed::of(pipeline, state_dir);
+    let bounds = Bounds::of(&allowed);
+    let done = restrict(&allowed);
     let missing: Vec<&str> = done.parts().into_iter().filter(|(_, done)| !done).map(|(part, _)| part).collect();
     if mode == LockdownMode::Required && !missing.is_empty() {
         anyhow::bail!(
@@ -73,7 +78,7 @@ pub fn lock_in(pipeline: &Pipeline<Builtin>, state_dir: &Path) -> anyhow::Result
             missing.join(", ")
         );
     }
-    Ok(done)
+    Ok((done, if done.writes { bounds } else { Bounds::none() }))
 }
 
 /// Bounds files first: the filter does not let Landlock be asked any more.

@@ -11,7 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use skidder_pipeline::edge::{Clock, Nanos};
-use skidder_pipeline::stats::{SinkStats, SourceStats, Stats};
+use skidder_pipeline::stats::{Counter, SinkStats, SourceStats, Stats};
 
 use crate::lockdown::Lockdown;
 use crate::metadata::{Behind, counts as metadata};
@@ -30,6 +30,19 @@ pub struct Component {
     pub type_name: String,
 }
 
+/// What came of the reloads of the configuration.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    /// Those after which the new one was at work.
+    pub done: Counter,
+    /// Those that found nothing changed.
+    pub unchanged: Counter,
+    /// Those after which the old one stayed at work.
+    pub failed: Counter,
+    /// Whether the last one was of these (1); a gauge.
+    pub last_failed: Counter,
+}
+
 /// Everything that is counted.
 #[derive(Clone)]
 pub struct Counts(Arc<Inner>);
@@ -41,20 +54,31 @@ struct Inner {
     started: Nanos,
     lockdown: Lockdown,
     metadata: Option<Arc<metadata::Counts>>,
+    reloads: Arc<Reloads>,
 }
 
 impl Counts {
     /// The counts in `stats` of `components`; the agent's age counts from now.
     pub fn new(stats: Arc<Stats>, components: Vec<Component>, clock: Arc<dyn Clock>, lockdown: Lockdown) -> Counts {
         let started = clock.now();
-        Counts(Arc::new(Inner { stats, components, clock, started, lockdown, metadata: None }))
+        Counts(Arc::new(Inner { stats, components, clock, started, lockdown, metadata: None, reloads: Arc::default() }))
+    }
+
+    /// The same of an agent that has another configuration by now.
+    pub fn after_reload(&self, stats: Arc<Stats>, components: Vec<Component>, metadata: Option<Arc<metadata::Counts>>) -> Counts {
+        let Inner { clock, started, lockdown, reloads, .. } = &*self.0;
+        let (clock, reloads) = (clock.clone(), reloads.clone());
+        Counts(Arc::new(Inner { stats, components, clock, started: *started, lockdown: *lockdown, metadata, reloads }))
+    }
+
+    /// What came of the reloads.
+    pub fn reloads(&self) -> &Arc<Reloads> {
+        &self.0.reloads
     }
 
     /// The same with what the asking for metadata of pods counts, where anything is asked.
     pub fn with_metadata(self, counts: Option<Arc<metadata::Counts>>) -> Counts {
-        let Inner { stats, components, clock, started, lockdown, .. } = &*self.0;
-        let (stats, components, clock) = (stats.clone(), components.clone(), clock.clone());
-        Counts(Arc::new(Inner { stats, components, clock, started: *started, lockdown: *lockdown, metadata: counts }))
+        self.after_reload(self.0.stats.clone(), self.0.components.clone(), counts)
     }
 
     /// All of them as they are now.
@@ -178,7 +202,7 @@ fn lag(sink: &SinkStats, now: Nanos) -> f64 {
 
 impl Collector for Counts {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Inner { stats, components, clock, started, lockdown, metadata } = &*self.0;
+        let Inner { stats, components, clock, started, lockdown, metadata, reloads } = &*self.0;
         let now = clock.now();
         let of_kind = |kind| components.iter().filter(move |component| component.kind == kind);
         let sources: Vec<_> = of_kind("source").filter_map(|c| Some((c, &**stats.sources.get(&c.name)?))).collect();
@@ -206,6 +230,8 @@ impl Collector for Counts {
         };
         single("filtered_events", "Records that filters dropped on purpose", Kind::Counter, report.filtered as f64)?;
         single("not_json_events", "Records that should have been JSON and stayed text", Kind::Counter, report.not_json as f64)?;
+        let help = "Whether the last reload of the configuration failed (1), so that the one before is still at work";
+        single("config_reload_failed", help, Kind::Gauge, reloads.last_failed.get() as f64)?;
         single("uptime_seconds", "How long the agent has been running", Kind::Gauge, now.since(*started).as_secs_f64())?;
         if let Some(bytes) = resident_bytes() {
             single("process_resident_memory_bytes", "Memory that the process has in use", Kind::Gauge, bytes as f64)?;
@@ -234,6 +260,10 @@ impl Collector for Counts {
         )?;
         for (part, done) in lockdown.parts() {
             locked.encode_family(&[("part", part)])?.encode_gauge(&f64::from(u8::from(done)))?;
+        }
+        let mut by_result = encoder.encode_descriptor("config_reloads", "Reloads of the configuration", None, MetricType::Counter)?;
+        for (result, count) in [("done", &reloads.done), ("unchanged", &reloads.unchanged), ("failed", &reloads.failed)] {
+            by_result.encode_family(&[("result", result)])?.encode_counter::<NoLabelSet, _, u64>(&count.get(), None)?;
         }
         let help = "Values found, by rule, what was done with them, and the namespace of the pod";
         let mut redactions = encoder.encode_descriptor("redactions", help, None, MetricType::Counter)?;

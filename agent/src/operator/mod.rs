@@ -8,8 +8,8 @@ mod metrics;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-pub use self::metrics::{Component, Counts};
+pub use self::metrics::{Component, Counts, Reloads};
 
 /// The most connections at once: a Prometheus, the probes, and a person beside them.
 const MAX_CONNECTIONS: usize = 16;
@@ -54,8 +54,8 @@ impl Life {
 /// What the endpoint shows.
 #[derive(Debug)]
 pub struct View {
-    /// For `/metrics`.
-    pub counts: Counts,
+    /// For `/metrics`; other ones after a reload.
+    pub counts: Arc<RwLock<Counts>>,
     /// For `/ready`.
     pub life: Arc<Life>,
 }
@@ -118,7 +118,7 @@ fn answer(method: &Method, path: &str, view: &View) -> Response<Full<Bytes>> {
         return refusal;
     }
     match path {
-        "/metrics" => match view.counts.text() {
+        "/metrics" => match view.counts.read().unwrap_or_else(PoisonError::into_inner).text() {
             Ok(text) => response(StatusCode::OK, metrics::CONTENT_TYPE, text),
             Err(_) => response(StatusCode::INTERNAL_SERVER_ERROR, JSON, r#"{"error":"the counts cannot be written"}"#),
         },

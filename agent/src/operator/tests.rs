@@ -23,11 +23,9 @@ fn view() -> View {
     stats.add_report(&report);
     let component = |name: &str, kind, type_name: &str| Component { name: name.to_owned(), kind, type_name: type_name.to_owned() };
     let components = vec![component("pods", "source", "kubernetes_logs"), component("es", "sink", "elasticsearch")];
-    View {
-        counts: Counts::new(stats, components, Arc::new(SystemClock::new()), Lockdown { writes: true, ..Lockdown::default() })
-            .with_metadata(Some(Arc::default())),
-        life: Arc::default(),
-    }
+    let counts = Counts::new(stats, components, Arc::new(SystemClock::new()), Lockdown { writes: true, ..Lockdown::default() })
+        .with_metadata(Some(Arc::default()));
+    View { counts: Arc::new(RwLock::new(counts)), life: Arc::default() }
 }
 
 /// The server in a thread of its own, until the test's process ends.
@@ -100,7 +98,7 @@ fn metrics_have_the_names_that_dashboards_know() {
 #[test]
 fn every_metric_is_in_the_documents() {
     let documents = include_str!("../../../docs/operations.md");
-    let answer = view().counts.text().unwrap();
+    let answer = view().counts.read().unwrap().text().unwrap();
     for line in answer.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').unwrap();
         let name = match kind {

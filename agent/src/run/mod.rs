@@ -2,30 +2,33 @@
 //!
 //! ```text
 //! running ──sources end, or a signal──▶ worker ends ──▶ deliveries drain ──▶ buffers synced ──▶ summary
-//!    └─ a second signal, or the deadline: what is under way goes back into the buffers
+//!  │  ▲   └─ a second signal, or the deadline: what is under way goes back into the buffers
+//!  │  └── the worker leaves, the sinks that changed are taken out, both are built anew ◀── all is well
+//!  └── SIGHUP ──▶ the file is read and checked ──────────────────────────────────────────────┘
 //! ```
 
+mod reload;
+mod running;
+mod signals;
 mod summary;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use skidder_pipeline::edge::{Clock, Nanos, SystemClock};
-use skidder_pipeline::run::Worker;
 use skidder_pipeline::stats::Stats;
-use skidder_pipeline::{delivery, run};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::Notify;
 
 use crate::config::{Builtin, Kind, Pipeline};
-use crate::lockdown::{self, Lockdown};
+use crate::lockdown::{self, Bounds, Lockdown};
 use crate::operator::{self, Component, Counts};
 use crate::state::State;
-use crate::topology::{self, OnOutputClosed, Topology};
+use crate::topology::{self, Bell, NotEnded, OnOutputClosed, World};
+use running::{NotTaken, Running};
+use signals::{Signals, Told};
 use summary::Progress;
 
 /// How long a stop by signal waits for the stores. Below Kubernetes' 30 s between SIGTERM and SIGKILL; what is not
@@ -35,6 +38,8 @@ const DRAIN_WAIT: Duration = Duration::from_secs(20);
 /// How to run.
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
+    /// The file that the configuration is of, to be read again at SIGHUP.
+    pub config: PathBuf,
     /// Read to the end of what is there, deliver it, and stop with a summary.
     pub once: bool,
     /// With `once`, how long all of it may take; what is not delivered by then is a failure.
@@ -52,9 +57,9 @@ pub fn run(pipeline: Pipeline<Builtin>, options: RunOptions) -> anyhow::Result<E
         None => State::temporary()?,
     };
     // From here on there may be other threads, and nothing of the configuration is left to be found out.
-    let locked_in = lockdown::lock_in(&pipeline, state.dir())?;
+    let (locked_in, bounds) = lockdown::lock_in(&pipeline, state.dir())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    let outcome = runtime.block_on(run_to_the_end(&pipeline, &state, &options, locked_in))?;
+    let outcome = runtime.block_on(run_to_the_end(pipeline, &state, &options, (locked_in, bounds)))?;
     // A terminal that nobody reads can hold a write for ever; its records are counted as not delivered by now.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(conclude(&mut state, &options, &outcome))
@@ -67,72 +72,156 @@ struct Outcome {
     drained: bool,
 }
 
-async fn run_to_the_end(pipeline: &Pipeline<Builtin>, state: &State, options: &RunOptions, locked_in: Lockdown) -> anyhow::Result<Outcome> {
+async fn run_to_the_end(
+    pipeline: Pipeline<Builtin>,
+    state: &State,
+    options: &RunOptions,
+    (locked_in, bounds): (Lockdown, Bounds),
+) -> anyhow::Result<Outcome> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut signals = Signals::new()?;
     let output_closed = Arc::new(Notify::new());
     let on_output_closed = output_closed.clone();
     let on_output_closed: OnOutputClosed = Arc::new(move || on_output_closed.notify_one());
-    let Topology { worker, control, deliveries, queues, stats, metadata } =
-        topology::build(pipeline, state, options.once, clock.clone(), &on_output_closed)?;
-    let (drain, drain_signal) = delivery::control();
-    let mut delivering = JoinSet::new();
-    for delivery in deliveries {
-        delivering.spawn(delivery.run(drain_signal.clone()));
-    }
-    let upkeep: Vec<_> = queues.iter().map(|queue| tokio::spawn(queue.clone().upkeep(clock.clone()))).collect();
-    let (worker, mut worker_end) = start(worker)?;
+    let (estate, bell) = (Arc::default(), Arc::<Bell>::default());
+    let world = World { state, once: options.once, clock: clock.clone(), on_output_closed, estate, bell };
+    let mut running = Running::start(Arc::new(pipeline), world)?;
     let life = Arc::new(operator::Life::default());
+    let first = Counts::new(running.stats.clone(), components(&running.pipeline), clock.clone(), locked_in);
+    let counts = Arc::new(RwLock::new(first.with_metadata(running.metadata.as_ref().map(|metadata| metadata.counts()))));
     if !options.once {
-        open_endpoint(
-            pipeline,
-            operator::View {
-                counts: counts(pipeline, &stats, &clock, locked_in).with_metadata(metadata.as_ref().map(|metadata| metadata.counts())),
-                life: life.clone(),
-            },
-        )
-        .await;
+        open_endpoint(&running.pipeline, operator::View { counts: counts.clone(), life: life.clone() }).await;
     }
     let mut end = End {
-        control,
-        drain,
         clock: clock.clone(),
-        worker_ended: false,
         stopping: false,
         gave_up: false,
+        begun: false,
         deadline: options.timeout.map(|after| clock.now().after(after)),
     };
+    let mut reloader =
+        Reloader { config: options.config.as_path().into(), bounds: Arc::new(bounds), state_dir: state.dir().into(), counts };
     let progress = Progress::new();
     let mut drained = true;
     let Lockdown { writes, reads, programs, syscalls } = locked_in;
     tracing::info!(writes, reads, programs, syscalls, "locked in: what is true cannot be done any more beyond what the agent needs");
-    tracing::info!(sources = pipeline.sources.len(), sinks = pipeline.sinks.len(), data_dir = %state.dir().display(), "started");
+    let (sources, sinks) = (running.pipeline.sources.len(), running.pipeline.sinks.len());
+    tracing::info!(sources, sinks, data_dir = %state.dir().display(), "started");
     loop {
         tokio::select! {
-            _ = &mut worker_end, if !end.worker_ended => end.worker_ended(),
-            ended = delivering.join_next() => match ended {
-                Some(Ok(ended)) => drained &= ended.drained,
-                Some(Err(error)) => return Err(error).context("a delivery broke off; its records are in the buffer"),
+            () = running.work.ended(), if !running.work.has_ended() => running.sinks.drain(end.deadline),
+            ended = running.sinks.ended() => match ended? {
+                Some(ended) => drained &= ended.drained,
                 None => break,
             },
-            () = signals.next() => {
-                life.stop();
-                end.signalled();
-            }
-            () = output_closed.notified() => end.stop("the output was closed"),
-            () = end.timed_out() => end.give_up(),
-            () = progress.tick() => progress.update(&stats),
+            told = signals.next() => match told {
+                Told::Reload if end.begun || running.work.has_ended() => {
+                    tracing::info!("SIGHUP: the agent is coming to its end, and the configuration stays as it is");
+                }
+                Told::Reload => {
+                    if reloader.reload(&mut running, &mut signals).await? {
+                        life.stop();
+                        end.signalled(&running);
+                    }
+                }
+                Told::Stop => {
+                    life.stop();
+                    end.signalled(&running);
+                }
+            },
+            () = output_closed.notified() => end.stop("the output was closed", &running),
+            () = end.timed_out() => end.give_up(&running),
+            () = progress.tick() => progress.update(&running.stats),
         }
     }
-    upkeep.into_iter().for_each(|upkeep| upkeep.abort());
-    queues.iter().for_each(|queue| queue.sync(clock.now()));
-    metadata.iter().for_each(|metadata| metadata.save());
+    running.sinks.sync();
+    running.metadata.iter().for_each(|metadata| metadata.save());
     progress.finish();
-    // By now it has ended or was told to abandon; it looks at that between two chunks.
-    if worker.join().is_err() {
-        bail!("the worker broke off with a panic; what it had not finished is read again at the next start");
+    running.work.join()?;
+    Ok(Outcome { stats: running.stats, drained })
+}
+
+/// Takes another configuration over when it is told to.
+struct Reloader {
+    config: Arc<Path>,
+    bounds: Arc<Bounds>,
+    state_dir: Arc<Path>,
+    counts: Arc<RwLock<Counts>>,
+}
+
+impl Reloader {
+    /// Reads the configuration anew and puts it to work, if there is nothing wrong with it. Says whether the agent was told to stop
+    /// meanwhile.
+    async fn reload(&mut self, running: &mut Running<'_>, signals: &mut Signals) -> anyhow::Result<bool> {
+        if running.world.once || reload::reads_stdin(&running.pipeline) {
+            tracing::warn!("SIGHUP: ignored, since a run to the end of its sources, or of the standard input, keeps its configuration");
+            return Ok(false);
+        }
+        let began = Instant::now();
+        let read = reload::read_aside(self.config.clone(), running.pipeline.clone(), self.bounds.clone(), self.state_dir.clone()).await;
+        let reload::Next { pipeline, changes } = match read {
+            Ok(Some(next)) => next,
+            Ok(None) => {
+                self.settled(|reloads| reloads.unchanged.add(1), false);
+                tracing::info!(config = %self.config.display(), "SIGHUP: the configuration is the same as before, and nothing was changed");
+                return Ok(false);
+            }
+            Err(mistakes) => {
+                self.failed(&mistakes);
+                return Ok(false);
+            }
+        };
+        let planned = match topology::plan(&pipeline, running.world.state, &running.world.on_output_closed) {
+            Ok(planned) => planned,
+            Err(error) => {
+                self.failed(&[format!("error: {error:#}")]);
+                return Ok(false);
+            }
+        };
+        let mut told_to_stop = false;
+        let hurry = async {
+            signals.stop().await;
+            told_to_stop = true;
+        };
+        let taken = running.replace(Arc::new(pipeline), planned, hurry).await?;
+        self.show(running);
+        match taken {
+            Ok(()) => {
+                self.settled(|reloads| reloads.done.add(1), false);
+                let took_ms = began.elapsed().as_millis() as u64;
+                tracing::info!(config = %self.config.display(), %changes, took_ms, "SIGHUP: the new configuration is at work");
+            }
+            Err(NotTaken::Sink(NotEnded(sink))) if told_to_stop => {
+                tracing::info!(%sink, "SIGHUP: told to stop while the sink was waited for; the configuration stays as it was");
+            }
+            Err(NotTaken::Sink(NotEnded(sink))) => self.failed(&[format!(
+                "error: sink `{sink}` is other than before, and a write that it has under way does not come to an end: see to what it writes to, \
+                 then send SIGHUP again"
+            )]),
+            Err(NotTaken::Start(error)) => self.failed(&[format!("error: {error:#}")]),
+        }
+        Ok(told_to_stop)
     }
-    Ok(Outcome { stats, drained })
+
+    /// Logs what is wrong as `validate` shows it.
+    fn failed(&self, mistakes: &[String]) {
+        self.settled(|reloads| reloads.failed.add(1), true);
+        mistakes.iter().for_each(|mistake| tracing::error!("{}", mistake.trim_end()));
+        tracing::error!(config = %self.config.display(), "SIGHUP: the configuration was not taken over; the one before stays at work");
+    }
+
+    fn settled(&self, count: impl Fn(&operator::Reloads), failed: bool) {
+        let counts = self.counts.read().unwrap_or_else(PoisonError::into_inner);
+        count(counts.reloads());
+        counts.reloads().last_failed.set(failed.into());
+    }
+
+    /// Lets the endpoint show what is at work now.
+    fn show(&self, running: &Running<'_>) {
+        let metadata = running.metadata.as_ref().map(|metadata| metadata.counts());
+        let mut counts = self.counts.write().unwrap_or_else(PoisonError::into_inner);
+        *counts = counts.after_reload(running.stats.clone(), components(&running.pipeline), metadata);
+    }
 }
 
 /// Starts to answer probes and Prometheus. That it cannot is no reason not to ship logs.
@@ -152,7 +241,8 @@ async fn open_endpoint(pipeline: &Pipeline<Builtin>, view: operator::View) {
     }
 }
 
-fn counts(pipeline: &Pipeline<Builtin>, stats: &Arc<Stats>, clock: &Arc<dyn Clock>, locked_in: Lockdown) -> Counts {
+/// The sources and sinks as their counts are labelled.
+fn components(pipeline: &Pipeline<Builtin>) -> Vec<Component> {
     let component = |name: &str, kind: Kind, type_name: &str| Component {
         name: name.to_owned(),
         kind: kind.singular(),
@@ -160,39 +250,33 @@ fn counts(pipeline: &Pipeline<Builtin>, stats: &Arc<Stats>, clock: &Arc<dyn Cloc
     };
     let sources = pipeline.sources.iter().map(|named| component(&named.name, Kind::Source, &named.type_name));
     let sinks = pipeline.sinks.iter().map(|named| component(&named.name, Kind::Sink, &named.type_name));
-    Counts::new(stats.clone(), sources.chain(sinks).collect(), clock.clone(), locked_in)
+    sources.chain(sinks).collect()
 }
 
 /// Brings a run to its end: the worker first, then the deliveries.
 struct End {
-    control: Arc<run::Control>,
-    drain: delivery::Control,
     clock: Arc<dyn Clock>,
-    worker_ended: bool,
     /// Whether a signal told to stop: the next one does not wait.
     stopping: bool,
     gave_up: bool,
+    /// Whether the end has begun, by a signal or otherwise.
+    begun: bool,
     /// When what is not done is left as it is.
     deadline: Option<Nanos>,
 }
 
 impl End {
-    fn worker_ended(&mut self) {
-        self.worker_ended = true;
-        self.drain.drain(self.deadline);
-    }
-
     /// A first signal brings the run to its end in order, a second one at once.
-    fn signalled(&mut self) {
+    fn signalled(&mut self, running: &Running<'_>) {
         if std::mem::replace(&mut self.stopping, true) {
             tracing::warn!("told to stop again: leaving what is not delivered in the buffers");
-            return self.give_up();
+            return self.give_up(running);
         }
-        self.stop("told to stop");
+        self.stop("told to stop", running);
     }
 
     /// Brings the run to its end in order, within [`DRAIN_WAIT`] or what is left of the time that it was given.
-    fn stop(&mut self, why: &str) {
+    fn stop(&mut self, why: &str, running: &Running<'_>) {
         if self.gave_up {
             return;
         }
@@ -201,9 +285,10 @@ impl End {
         let wait_secs = deadline.since(self.clock.now()).as_secs();
         tracing::info!(wait_secs, "{why}: no more reading; delivering what is in the buffers");
         self.deadline = Some(deadline);
-        self.control.stop();
-        if self.worker_ended {
-            self.drain.drain(self.deadline);
+        self.begun = true;
+        running.work.control.stop();
+        if running.work.has_ended() {
+            running.sinks.drain(self.deadline);
         }
     }
 
@@ -215,49 +300,10 @@ impl End {
     }
 
     /// Leaves everything as it is now. What is not in a buffer is read again at the next start.
-    fn give_up(&mut self) {
-        self.control.abandon();
-        (self.gave_up, self.deadline) = (true, None);
-        self.drain.drain(Some(self.clock.now()));
-    }
-}
-
-/// Runs the worker on its thread; the receiver hears of its end, however it comes.
-fn start(worker: Worker) -> anyhow::Result<(JoinHandle<()>, oneshot::Receiver<()>)> {
-    let (ended, hears) = oneshot::channel::<()>();
-    let work = move || {
-        let _at_the_end = ended;
-        worker.run();
-    };
-    let thread = std::thread::Builder::new().name("worker".into()).spawn(work).context("cannot start the worker thread")?;
-    Ok((thread, hears))
-}
-
-/// The signals that end a run. SIGHUP does nothing yet, rather than killing the agent.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hang_up: Signal,
-}
-
-impl Signals {
-    fn new() -> anyhow::Result<Signals> {
-        let listen = |kind| signal(kind).context("cannot listen to signals");
-        Ok(Signals {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => tracing::warn!("SIGHUP: a reload is not supported yet; restart the agent for a new configuration"),
-            }
-        }
+    fn give_up(&mut self, running: &Running<'_>) {
+        running.work.control.abandon();
+        (self.gave_up, self.begun, self.deadline) = (true, true, None);
+        running.sinks.drain(Some(self.clock.now()));
     }
 }
 

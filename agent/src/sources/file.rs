@@ -131,8 +131,11 @@ impl FileConfig {
         let registry = Registry::shared(&context.state_dir, context.epoch)?;
         let rules = super::rules(self.max_record_bytes, self.max_record_action, self.multiline.as_ref())?;
         let leftovers = context.leftovers.clone();
+        let (left, is_same, reach) = (context.estate.take(&context.name), context.is_same, self.reach(&context.base_dir));
         let env = context.env(self.format, rules, Some(registry), Arc::new(describe));
-        Ok(Tailer::new(env, Box::new(files), settings).with_part_in(&leftovers))
+        let mut tailer = Tailer::new(env, Box::new(files), settings).with_part_in(&leftovers);
+        tailer.take_over(left.logs, is_same, |path| reach.as_ref().is_some_and(|reach| (reach.reads)(path)));
+        Ok(tailer)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod assemble;
 mod claims;
+mod estate;
 pub mod file;
 pub mod framing;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use skidder_pipeline::stats::SourceStats;
 use crate::metadata::Metadata;
 use assemble::{MaxRecordAction, Rules};
 pub use claims::Claims;
+pub use estate::Estate;
 use file::FileConfig;
 use framing::Format;
 use identity::Registry;
@@ -127,6 +129,10 @@ pub struct SourceContext {
     pub held: Arc<dyn Held>,
     /// Which source reads which file: one for all sources of the process.
     pub claims: Arc<Claims>,
+    /// What the sources before a reload left, and what this one leaves: one for all sources of the process.
+    pub estate: Arc<Estate>,
+    /// Whether the configuration before the reload had the same source, with the same options.
+    pub is_same: bool,
     /// What no source meets any more: one for all sources of the process.
     pub leftovers: Arc<Leftovers>,
     /// Where it counts.
@@ -153,6 +159,7 @@ impl SourceContext {
             new_sinks: self.new_sinks,
             held: self.held,
             claims: self.claims,
+            estate: self.estate,
             losses: self.stats.clone(),
             stats: self.stats,
             clock: self.clock,

@@ -69,6 +69,8 @@ pub(crate) fn context(dir: &Path) -> SourceContext {
         new_sinks: SinkSet::default(),
         held: Arc::new(Fake::default()),
         claims: Arc::default(),
+        estate: Arc::default(),
+        is_same: false,
         leftovers: Arc::default(),
         stats: Arc::default(),
         clock: Arc::new(Still),

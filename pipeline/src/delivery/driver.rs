@@ -51,6 +51,7 @@ pub struct Signal(watch::Receiver<Mode>);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mode {
     Run,
+    Finish { deadline: Option<Nanos> },
     Drain { deadline: Option<Nanos> },
 }
 
@@ -61,6 +62,17 @@ pub fn control() -> (Control, Signal) {
 }
 
 impl Control {
+    /// Begin no more sends, and end when those under way are answered; what else there is stays in the buffer. At `deadline`
+    /// (`None`: never) those that are not answered are given up, as in [`Control::drain`].
+    pub fn finish(&self, deadline: Option<Nanos>) {
+        self.0.send_replace(Mode::Finish { deadline });
+    }
+
+    /// Go on as before: for a delivery that was told to finish or to drain and has not ended.
+    pub fn resume(&self) {
+        self.0.send_replace(Mode::Run);
+    }
+
     /// Deliver what is in the buffers, then end. To be called when nothing is appended any more.
     ///
     /// At `deadline` (of the deliveries' clock; `None`: never, however long a store is down) a delivery ends as it is: what
@@ -85,13 +97,17 @@ impl<B: Buffer> Delivery<B> {
         let mut at_work = AtWork::new(self);
         let mut controlled = true;
         loop {
-            at_work.act().await;
             let mode = *signal.0.borrow_and_update();
+            at_work.set_finishing(matches!(mode, Mode::Finish { .. }));
+            at_work.act().await;
             let deadline = match mode {
                 Mode::Run => None,
-                Mode::Drain { deadline } if deadline.is_some_and(|at| at <= at_work.now()) => return at_work.end(),
+                Mode::Finish { deadline } | Mode::Drain { deadline } if deadline.is_some_and(|at| at <= at_work.now()) => {
+                    return at_work.end();
+                }
+                Mode::Finish { .. } if at_work.sends.is_empty() => return at_work.end(),
                 Mode::Drain { .. } if at_work.decide.is_idle() && at_work.queue.is_empty() => return at_work.end(),
-                Mode::Drain { deadline } => deadline,
+                Mode::Finish { deadline } | Mode::Drain { deadline } => deadline,
             };
             let wake = [deadline, at_work.decide.wake_at()].into_iter().flatten().min();
             let wait = wake.map(|at| at.since(at_work.now()));
@@ -101,7 +117,7 @@ impl<B: Buffer> Delivery<B> {
                 changed = signal.0.changed(), if controlled => controlled = changed.is_ok(),
                 Some(done) = at_work.sends.join_next_with_id() => at_work.answered(done),
                 () = sleep(wait) => {}
-                frame = queue.next(), if at_work.decide.wants_frame() => at_work.taken(frame),
+                frame = queue.next(), if !at_work.finishing && at_work.decide.wants_frame() => at_work.taken(frame),
             }
         }
     }
@@ -143,6 +159,10 @@ struct AtWork<B: Buffer> {
     notes: HashMap<u64, Note>,
     /// The body of the piece judged last, before compression, while its parts and dead letters are made.
     plain: Option<(PieceId, Vec<u8>)>,
+    /// No send is begun.
+    finishing: bool,
+    /// Those that would have been: the piece, and whether it was sent before.
+    withheld: Vec<(PieceId, bool)>,
 }
 
 struct Piece {
@@ -185,6 +205,17 @@ impl<B: Buffer> AtWork<B> {
             parts: HashMap::new(),
             notes: HashMap::new(),
             plain: None,
+            finishing: false,
+            withheld: Vec::new(),
+        }
+    }
+
+    fn set_finishing(&mut self, finishing: bool) {
+        self.finishing = finishing;
+        if !finishing {
+            for (piece, again) in std::mem::take(&mut self.withheld) {
+                self.send(piece, again);
+            }
         }
     }
 
@@ -226,6 +257,7 @@ impl<B: Buffer> AtWork<B> {
     async fn act(&mut self) {
         while let Some(action) = self.decide.action(self.now()) {
             match action {
+                Action::Send { piece, again } if self.finishing => self.withheld.push((piece, again)),
                 Action::Send { piece, again } => self.send(piece, again),
                 Action::Cut { from, parts } => {
                     let first = self.journal(from, &parts);

@@ -304,6 +304,38 @@ async fn at_the_deadline_what_is_under_way_goes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_finish_waits_for_what_is_under_way_and_begins_nothing() {
+    let rig = rig(list([]));
+    rig.append(&["a\n"; 20]);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    let under_way = rig.transport.sent.lock().unwrap().len();
+    assert!((1..20).contains(&under_way), "{under_way}");
+    rig.control.finish(Some(rig.clock.now().after(Duration::from_secs(5))));
+    assert!(!rig.running.await.unwrap().drained);
+    assert_eq!(rig.transport.sent.lock().unwrap().len(), under_way, "nothing more was sent");
+    assert_eq!(rig.queue.inspect(|b| b.frames.len()), 20 - under_way, "and what was sent is acknowledged");
+    assert_eq!(rig.clock.now().since(Nanos(0)), Duration::from_millis(10), "one round trip");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finish_gives_up_at_its_deadline_and_can_be_taken_back_before() {
+    let mut first = true;
+    let rig = rig(move |_| if std::mem::take(&mut first) { Does::Hang } else { ok() });
+    rig.append(&["a\n"]);
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    rig.control.finish(None);
+    rig.append(&["b\n"]);
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert!(!rig.running.is_finished(), "without a deadline it waits");
+    assert_eq!(rig.transport.sent.lock().unwrap().len(), 1);
+    rig.control.resume();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(rig.transport.sent.lock().unwrap().len(), 2, "it goes on");
+    rig.control.finish(Some(rig.clock.now().after(Duration::from_secs(5))));
+    assert_eq!(rig.running.await.unwrap(), Ended { drained: false, put_back: 1 });
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_ends_at_once_where_there_is_nothing() {
     let rig = rig(list([]));
     rig.drain().await;

@@ -63,6 +63,11 @@ impl Feed {
         self.lanes.len()
     }
 
+    /// Tells its readers that others take their places: see [`Source::leave`].
+    pub fn leave(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.source.leave());
+    }
+
     pub(super) fn stop(&mut self) {
         self.lanes.iter_mut().for_each(|lane| lane.source.stop());
         self.wake();

@@ -13,7 +13,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 pub use feed::Feed;
-pub use outlet::{Intake, Outlet};
+pub use outlet::{Intake, Outlet, Unsettled};
 pub use program::{Edge, Node, Program};
 
 use crate::batch::Batch;
@@ -46,13 +46,17 @@ impl Worker {
     }
 
     /// Works until every source has ended, or the control says to abandon; then freezes what is open. On return every
-    /// record that was read is in its sinks' buffers, unless abandoned: then its position has not moved either.
-    pub fn run(mut self) {
+    /// record that was read is in its sinks' buffers, unless abandoned: then its position has not moved either. Where it was
+    /// told to leave, what there was no room for is given back.
+    pub fn run(mut self) -> Vec<Unsettled> {
         let mut chunk =
             Chunk { batch: Batch::new(Shared::empty(), FileKey([0; 16])), covers: Vec::new(), needs: SinkSet::default(), bytes_read: 0 };
         let mut report = Report::default();
         let mut stopping = false;
         loop {
+            if self.control.phase() == Phase::Leave as u8 {
+                return self.leave();
+            }
             if !stopping && self.control.is(Phase::Stop) {
                 stopping = true;
                 self.feeds.iter_mut().for_each(Feed::stop);
@@ -63,12 +67,19 @@ impl Worker {
             let ended = self.feeds.iter().all(Feed::has_ended);
             self.freeze_due(now, ended);
             if (ended && self.outlets.iter().all(Outlet::is_settled)) || self.control.is(Phase::Abandon) {
-                return;
+                return Vec::new();
             }
             if !worked {
                 self.park(now);
             }
         }
+    }
+
+    /// Lets go of the sources and freezes what is open, for another worker to take over.
+    fn leave(mut self) -> Vec<Unsettled> {
+        self.feeds.iter_mut().for_each(Feed::leave);
+        let now = self.clock.now();
+        self.outlets.into_iter().filter_map(|outlet| outlet.leave(now)).collect()
     }
 
     /// Gives every feed a turn; says whether one of them had something.
@@ -137,6 +148,7 @@ fn take_through(chunk: &mut Chunk, program: &mut Program, sinks: SinkSet, outlet
 #[repr(u8)]
 enum Phase {
     Run,
+    Leave,
     Stop,
     Abandon,
 }
@@ -152,6 +164,12 @@ impl Control {
     /// A control that lets its worker run.
     pub fn new() -> Arc<Control> {
         Arc::new(Control { phase: AtomicU8::new(Phase::Run as u8), worker: std::sync::OnceLock::new() })
+    }
+
+    /// End after the chunk under way, freezing what is open, so that another worker can go on. It waits for nothing.
+    pub fn leave(&self) {
+        self.phase.fetch_max(Phase::Leave as u8, Ordering::AcqRel);
+        self.wake();
     }
 
     /// Stop reading, freeze what is open, end.
@@ -178,7 +196,11 @@ impl Control {
     }
 
     fn is(&self, phase: Phase) -> bool {
-        self.phase.load(Ordering::Acquire) >= phase as u8
+        self.phase() >= phase as u8
+    }
+
+    fn phase(&self) -> u8 {
+        self.phase.load(Ordering::Acquire)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The worker's side of a sink: its encoder, its open bodies, and the bytes that they will account for.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,15 +39,39 @@ pub struct Outlet {
     covered_at: Option<Nanos>,
     scope: FrameScope,
     intake: Arc<dyn Intake>,
-    /// A group that the buffer gave back; until it is in, nothing more is read for this sink.
-    refused: Option<Vec<Frame>>,
+    /// Groups that the buffer gave back, the oldest first; until they are in, nothing more is read for this sink.
+    refused: VecDeque<Vec<Frame>>,
     promised: bool,
+}
+
+/// Groups of frames that a sink's buffer had no room for when its worker left: for the outlet that takes its place.
+#[derive(Debug)]
+pub struct Unsettled {
+    /// The sink's name.
+    pub sink: Arc<str>,
+    groups: VecDeque<Vec<Frame>>,
 }
 
 impl Outlet {
     /// An outlet that writes with `encoder` into `bodies` and hands frozen groups to `intake`.
     pub fn new(encoder: Box<dyn Encode>, bodies: Bodies, scope: FrameScope, intake: Arc<dyn Intake>) -> Outlet {
-        Outlet { encoder, bodies, covers: Vec::new(), covered_at: None, scope, intake, refused: None, promised: false }
+        let refused = VecDeque::new();
+        Outlet { encoder, bodies, covers: Vec::new(), covered_at: None, scope, intake, refused, promised: false }
+    }
+
+    /// Takes over from an outlet that another worker left, with what that one's buffer had no room for. To be called before a
+    /// source asks what the sinks hold.
+    pub fn take_over(&mut self, left: Option<Unsettled>) {
+        self.refused.extend(left.into_iter().flat_map(|left| left.groups));
+        self.promise();
+    }
+
+    /// Freezes what is open and hands it over; gives back what there is no room for.
+    pub fn leave(mut self, now: Nanos) -> Option<Unsettled> {
+        self.freeze_if_due(now, true);
+        self.freeze(now);
+        let Outlet { scope, refused: groups, .. } = self;
+        (!groups.is_empty()).then_some(Unsettled { sink: scope.sink, groups })
     }
 
     /// The sink's name.
@@ -81,12 +106,12 @@ impl Outlet {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.refused.is_none() && self.intake.has_room()
+        self.refused.is_empty() && self.intake.has_room()
     }
 
     /// Whether nothing is open and nothing was given back.
     pub(super) fn is_settled(&self) -> bool {
-        self.refused.is_none() && self.bodies.is_empty() && self.covers.is_empty()
+        self.refused.is_empty() && self.bodies.is_empty() && self.covers.is_empty()
     }
 
     /// Freezes what is open, due or not.
@@ -94,18 +119,12 @@ impl Outlet {
         self.freeze_if_due(now, true);
     }
 
-    /// Offers a refused group again; freezes the bodies when a limit is reached, or in any case where `ending`.
+    /// Offers refused groups again; freezes the bodies when a limit is reached, or in any case where `ending`.
     pub(super) fn freeze_if_due(&mut self, now: Nanos, ending: bool) {
-        if let Some(group) = self.refused.take() {
-            self.hand_over(group, now);
-        }
+        self.hand_over(now);
         let positions_due = self.bodies.is_empty() && self.covered_at.is_some_and(|at| at.after(POSITIONS_EVERY) <= now);
-        if self.refused.is_none() && (ending || positions_due || self.bodies.is_due(now)) {
-            let group = freeze(&mut self.bodies, std::mem::take(&mut self.covers), &mut self.scope);
-            self.covered_at = None;
-            if !group.is_empty() {
-                self.hand_over(group, now);
-            }
+        if self.refused.is_empty() && (ending || positions_due || self.bodies.is_due(now)) {
+            self.freeze(now);
         }
         if self.promised && self.is_settled() {
             self.intake.promise(Vec::new());
@@ -115,15 +134,26 @@ impl Outlet {
 
     /// When [`Outlet::freeze_if_due`] will have something to do, as far as is known now.
     pub(super) fn due_at(&self, now: Nanos) -> Option<Nanos> {
-        if self.refused.is_some() {
+        if !self.refused.is_empty() {
             return Some(now.after(OFFER_AGAIN_AFTER));
         }
         self.bodies.due_at().or_else(|| self.covered_at.map(|at| at.after(POSITIONS_EVERY)))
     }
 
-    fn hand_over(&mut self, group: Vec<Frame>, now: Nanos) {
-        if let Appended::Full(group) = self.intake.append(group, now) {
-            self.refused = Some(group);
+    fn freeze(&mut self, now: Nanos) {
+        let group = freeze(&mut self.bodies, std::mem::take(&mut self.covers), &mut self.scope);
+        self.covered_at = None;
+        if !group.is_empty() {
+            self.refused.push_back(group);
+            self.hand_over(now);
+        }
+    }
+
+    fn hand_over(&mut self, now: Nanos) {
+        while let Some(group) = self.refused.pop_front() {
+            if let Appended::Full(group) = self.intake.append(group, now) {
+                return self.refused.push_front(group);
+            }
         }
     }
 }

@@ -250,6 +250,42 @@ impl Source for Rereadable {
     fn stop(&mut self) {}
 }
 
+/// What a full buffer does not take is neither lost nor read twice: the next worker brings it.
+#[test]
+fn a_worker_that_takes_over_brings_what_there_was_no_room_for() {
+    let (kept, done) = (Arc::new(Kept::default()), Arc::new(AtomicBool::new(false)));
+    let worker = |left: Option<Unsettled>| {
+        let scope = FrameScope::new([1; 16], "sink".into(), [2; 16]);
+        let limits = BodyLimits { max_bytes: 1000, max_records: 1000, max_open: 4, linger: Duration::from_secs(60) };
+        let mut outlet = Outlet::new(Box::new(Plain), Bodies::new(Compression::None, limits), scope, kept.clone());
+        outlet.take_over(left);
+        let source = Rereadable {
+            key: FileKey([5; 16]),
+            file: Arc::new(Mutex::new(vec!["a", "b"])),
+            sinks: SinkSet::first(1),
+            buffers: vec![kept.clone()],
+            from: 0,
+            done: done.clone(),
+        };
+        let feed = Feed::new(Box::new(source), Program::new(vec![sink(0, 0)]));
+        Worker::new(vec![feed], vec![outlet], Arc::new(SystemClock::new()), Arc::default(), Control::new())
+    };
+    let mut chunk = Chunk { batch: Batch::new(Shared::empty(), FileKey([0; 16])), covers: vec![], needs: SinkSet(0), bytes_read: 0 };
+    let mut first = worker(None);
+    assert!(first.round(&mut chunk, Nanos(1), false), "it has read `a`");
+    kept.full.store(true, Ordering::Relaxed);
+    let left = first.leave();
+    assert_eq!((left.len(), kept.text().as_str()), (1, ""));
+    // And so on, until there is room.
+    let second = worker(left.into_iter().next());
+    let left = second.leave();
+    kept.full.store(false, Ordering::Relaxed);
+    done.store(true, Ordering::Relaxed);
+    assert_eq!(worker(left.into_iter().next()).run().len(), 0);
+    assert_eq!((kept.text().as_str(), kept.ranges()), ("a 0\nb 0\n", vec![(0, 1), (1, 2)]));
+    assert_eq!(kept.promised.lock().unwrap().len(), 0, "what is in is no promise any more");
+}
+
 /// A clock that a test moves.
 #[derive(Default)]
 struct Handmade(AtomicU64);

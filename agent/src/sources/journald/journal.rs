@@ -22,7 +22,7 @@ const MAX_DEPTH: usize = 1;
 const MAX_ENTRY_BYTES: usize = 1 << 20;
 
 /// A journal.
-pub(super) struct Journal {
+pub(crate) struct Journal {
     pub path: PathBuf,
     pub inode: Inode,
     pub key: FileKey,
@@ -34,7 +34,7 @@ pub(super) struct Journal {
     pub gone: bool,
     /// What sinks are to be told that they hold, though they never got it.
     pub announcements: Vec<(SinkSet, Vec<Range>)>,
-    pub header: Header,
+    pub(super) header: Header,
     reader: Reader,
     held: Vec<(SinkSet, RangeSet)>,
     claim: Claim,
@@ -98,6 +98,11 @@ impl Journal {
 
     /// The same file held open once more, to be read for `sinks` from where they stand.
     pub(super) fn fork(&self, context: &SourceContext, sinks: SinkSet) -> Journal {
+        self.pass_to(context, sinks, self.claim.clone())
+    }
+
+    /// The same with another claim.
+    pub(super) fn pass_to(&self, context: &SourceContext, sinks: SinkSet, claim: Claim) -> Journal {
         let mut fork = Journal {
             path: self.path.clone(),
             inode: self.inode,
@@ -109,7 +114,7 @@ impl Journal {
             header: self.header,
             reader: self.reader.fork(),
             held: Vec::new(),
-            claim: self.claim.clone(),
+            claim,
             warned: self.warned,
             short: self.short,
         };

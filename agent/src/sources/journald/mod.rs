@@ -6,7 +6,7 @@
 //! removes meanwhile. A sink that fell behind gets a reader of its own, which holds the same files.
 
 mod format;
-mod journal;
+pub(super) mod journal;
 mod record;
 mod remembered;
 #[cfg(test)]
@@ -27,6 +27,7 @@ use skidder_pipeline::shared::{Shared, SharedFields};
 use skidder_pipeline::source::{Chunk, Read, SinkSet, Source};
 use skidder_pipeline::value::Value;
 
+use super::estate::Left;
 use super::file::{ReadFrom, glob};
 use super::leftovers::Witness;
 use super::overlap::Reach;
@@ -178,6 +179,7 @@ impl JournaldConfig {
             fields: Vec::new(),
             stopping: false,
         };
+        source.take_over();
         source.account_for_what_is_gone();
         Ok(Box::new(source))
     }
@@ -269,6 +271,18 @@ impl Journald {
             let keys = ids.map(|file_id| journal::key(&self.context.epoch, &file_id)).collect();
             witness.say(Some(keys), &*self.context.held, now);
         }
+    }
+
+    /// Goes on with the journals that a source before this one held open; one elsewhere is not this one's.
+    fn take_over(&mut self) {
+        let left = self.context.estate.take(&self.context.name).journals;
+        let is_ours = |journal: &&Journal| self.config.roots.iter().any(|root| journal.path.starts_with(root));
+        for journal in left.iter().filter(is_ours) {
+            if let Ok(claim) = self.context.claims.claim(&self.context.name, journal.inode) {
+                self.journals.push(journal.pass_to(&self.context, self.sinks, claim));
+            }
+        }
+        self.journals.sort_by_key(Journal::order);
     }
 
     fn open(&mut self, path: PathBuf, inode: Inode) {
@@ -459,6 +473,13 @@ impl Source for Journald {
 
     fn restrict(&mut self, sinks: SinkSet) {
         self.sinks = sinks;
+    }
+
+    fn leave(&mut self) {
+        self.remembered.note(&self.journals);
+        self.remembered.save(Nanos(u64::MAX));
+        let journals = std::mem::take(&mut self.journals);
+        self.context.estate.leave(&self.context.name, Left { journals, ..Left::default() });
     }
 
     /// What is unread is left for the next start, but for files that nobody could open then.

@@ -97,6 +97,10 @@ impl Source for Heeding {
         self.source.restrict(sinks);
     }
 
+    fn leave(&mut self) {
+        self.source.leave();
+    }
+
     fn stop(&mut self) {
         self.source.stop();
     }

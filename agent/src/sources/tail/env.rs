@@ -12,6 +12,7 @@ use skidder_pipeline::stats::SourceStats;
 
 use super::super::assemble::Rules;
 use super::super::claims::Claims;
+use super::super::estate::Estate;
 use super::super::framing::Format;
 use super::super::identity::{Facts, Registry};
 use super::discover::Describe;
@@ -23,6 +24,8 @@ pub(crate) struct Env {
     pub new_sinks: SinkSet,
     pub held: Arc<dyn Held>,
     pub claims: Arc<Claims>,
+    /// Whom open logs are left to.
+    pub estate: Arc<Estate>,
     pub stats: Arc<SourceStats>,
     /// Where losses are counted: for each sink that has them.
     pub losses: Arc<SourceStats>,
@@ -46,6 +49,7 @@ impl Env {
             new_sinks: SinkSet::default(),
             held: self.held.clone(),
             claims: self.claims.clone(),
+            estate: self.estate.clone(),
             stats: if takes_over { self.stats.clone() } else { Arc::default() },
             losses: self.losses.clone(),
             clock: self.clock.clone(),

@@ -33,10 +33,16 @@ impl Tailer {
                 }
             }
         }
+        self.begin_to_read(index, stream.gone);
+    }
+
+    /// Lets a stream whose chain was put together take its turns.
+    pub(super) fn begin_to_read(&mut self, index: usize, gone: bool) {
         if let Some(mut own) = self.streams[index].take() {
-            own.gone = stream.gone;
+            own.gone = gone;
             own.active = true;
             self.active.push_back(index);
+            self.inherited.insert(own.unit.clone());
             self.recount(&mut own);
             self.streams[index] = Some(own);
         }

@@ -18,6 +18,7 @@ mod pod;
 mod poll;
 mod scan;
 mod stream;
+mod succession;
 mod watch;
 
 use std::cmp::Reverse;
@@ -41,6 +42,7 @@ pub(crate) use env::{Env, Settings};
 use generation::{Generation, Memory};
 use limits::Share;
 use stream::{Stream, Turn};
+pub(crate) use succession::LeftLog;
 use watch::Seen;
 pub(crate) use watch::Watch;
 
@@ -67,6 +69,8 @@ pub(crate) struct Tailer {
     streams: Vec<Option<Box<Stream>>>,
     free: Vec<usize>,
     units: HashMap<Arc<Path>, usize>,
+    /// Those that came from another tailer and that no scan has met here: the first whole one says which of them are gone.
+    inherited: HashSet<Arc<Path>>,
     /// Open files.
     inodes: HashSet<Inode>,
     closed: HashMap<Inode, Memory>,
@@ -102,6 +106,7 @@ impl Tailer {
             streams: Vec::new(),
             free: Vec::new(),
             units: HashMap::new(),
+            inherited: HashSet::new(),
             inodes: HashSet::new(),
             closed: HashMap::new(),
             past: HashMap::new(),
@@ -222,6 +227,10 @@ impl Source for Tailer {
         for stream in self.streams.iter_mut().flatten() {
             stream.joiner.restrict(sinks);
         }
+    }
+
+    fn leave(&mut self) {
+        self.leave_logs();
     }
 
     /// What is unread is left for the next start, but for files that nobody could open then.

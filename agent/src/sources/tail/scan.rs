@@ -46,6 +46,7 @@ impl Tailer {
         }
         let started = self.env.clock.now();
         let mut listing = Listing::default();
+        let is_whole = full || self.more;
         if self.more {
             full = false;
             self.discover.scan_more(&mut self.watch, &mut listing);
@@ -68,6 +69,10 @@ impl Tailer {
             tracing::warn!(source = %self.env.name, "there is no log to read yet");
         }
         self.apply(listing, now);
+        if is_whole && !self.more && !self.inherited.is_empty() {
+            let gone = self.inherited_and_deleted(now);
+            self.apply(Listing { gone, ..Listing::default() }, now);
+        }
         // A log that was renamed between its listing and its opening is older than those that were not: it is looked for
         // before anything is read.
         for _ in 0..MAX_LOOKS {
@@ -86,6 +91,20 @@ impl Tailer {
         if !self.more {
             self.end_census(now);
         }
+    }
+
+    /// The inherited units that no scan met, as far as no file of theirs has a name: a file system that is away keeps its own.
+    fn inherited_and_deleted(&mut self, now: Nanos) -> Vec<Arc<Path>> {
+        let mut gone: Vec<Arc<Path>> = std::mem::take(&mut self.inherited).into_iter().collect();
+        gone.retain(|unit| {
+            let stream = self.units.get(unit).and_then(|index| self.streams[*index].as_mut());
+            let is_deleted = |generation: &mut Generation| {
+                generation.refresh(now);
+                generation.facts.deleted
+            };
+            stream.is_some_and(|stream| stream.chain.iter_mut().all(is_deleted))
+        });
+        gone
     }
 
     /// Takes in what inotify says. Says whether some of it was lost.
@@ -114,6 +133,7 @@ impl Tailer {
         }
         self.census.iter_mut().for_each(|census| census.devices(std::mem::take(&mut listing.devices)));
         for (unit, entries) in listing.units {
+            self.inherited.remove(&unit);
             let index = match self.units.get(&unit) {
                 Some(index) => *index,
                 None if entries.is_empty() => continue,

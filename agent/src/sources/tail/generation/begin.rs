@@ -53,9 +53,14 @@ impl Generation {
 
     /// The same file held open once more, to be read by `env`'s sinks from where they stand.
     pub(in super::super) fn fork(&self, env: &Env) -> io::Result<Generation> {
+        self.pass_to(env, self.claim.clone())
+    }
+
+    /// The same with another claim.
+    pub(in super::super) fn pass_to(&self, env: &Env, claim: Claim) -> io::Result<Generation> {
         let content = self.content.try_clone()?;
         let (path, place) = (self.path.clone(), self.place.clone());
-        let mut fork = Generation::new(content, self.facts, path, place, self.claim.clone(), self.grown);
+        let mut fork = Generation::new(content, self.facts, path, place, claim, self.grown);
         (fork.format, fork.unlisted) = (self.format, self.unlisted);
         if let Some(rare) = self.rare.as_ref().filter(|rare| !rare.former.is_empty()) {
             fork.rare().former = rare.former.clone();
