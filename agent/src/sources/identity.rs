@@ -100,6 +100,7 @@ impl Facts {
         (facts, Owner { user: stat.stx_uid, names: stat.stx_nlink.into() })
     }
 
+    #[allow(clippy::unnecessary_cast, reason = "the number of names has another width on other processors")]
     fn plain(stat: &Stat) -> (Facts, Owner) {
         let facts = Facts {
             dev: stat.st_dev,
