@@ -36,7 +36,7 @@ pub struct BodyLimits {
     pub max_records: u32,
     /// This long after the first record was written.
     pub linger: std::time::Duration,
-    /// As soon as this many destinations have an open body.
+    /// As soon as more destinations than this have an open body.
     pub max_open: usize,
 }
 
@@ -106,7 +106,7 @@ impl Bodies {
     /// Whether a limit is reached, so that the bodies should be frozen now.
     pub fn is_due(&self, now: Nanos) -> bool {
         self.records >= self.limits.max_records
-            || self.open.len() >= self.limits.max_open
+            || self.open.len() > self.limits.max_open
             || self.open.iter().any(|body| body.raw_bytes >= self.limits.max_bytes as u64)
             || self.open.iter().map(|body| body.raw_bytes).sum::<u64>() >= self.max_all_bytes
             || self.due_at().is_some_and(|at| at <= now)
@@ -309,6 +309,22 @@ impl Writer {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_sink_of_one_destination_gathers_until_a_limit_is_reached() {
+        let limits = BodyLimits { max_bytes: 10, max_records: 100, linger: std::time::Duration::from_secs(1), max_open: 1 };
+        let mut bodies = Bodies::new(Compression::None, limits);
+        bodies.write("", b"abcd", 1);
+        bodies.write("", b"efgh", 1);
+        assert!(!bodies.is_due(Nanos(0)), "neither full nor old");
+        bodies.write("", b"ij", 1);
+        assert!(bodies.is_due(Nanos(0)), "full");
+        bodies.take();
+        bodies.write("", b"abcd", 1);
+        assert!(bodies.is_due(Nanos(1_000_000_000)), "old");
+        bodies.write("other", b"a", 1);
+        assert!(bodies.is_due(Nanos(0)), "more destinations than may be open");
+    }
 
     #[test]
     fn decompress_gives_back_what_compress_took() {

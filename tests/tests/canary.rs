@@ -1,6 +1,6 @@
 //! A pod that can write into its log directory must not make the agent read anything else: a canary outside the root, pointed
 //! at by every trick, is never read; each trick is counted and reported once.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -56,17 +56,23 @@ fn plant(site: &Site) -> Vec<String> {
     file("8.log", &|at| fs::create_dir(at).unwrap());
     file("0.log.20260914-083107", &|at| symlink(&secret, at).unwrap());
     file("0.log.20260914-083108.gz", &|at| symlink(&secret, at).unwrap());
-    // Only root can make a device, or give a file away.
-    let device = dir.join("9.log");
-    if Command::new("mknod").arg(&device).args(["c", "1", "5"]).status().is_ok_and(|status| status.success()) {
-        planted.push("shop_evil_1f2e/main/9.log".into());
+    // Only root can make a device, or give a file away. That of a character device never ends: it is /dev/zero by another name.
+    for (name, kind, numbers) in [("9.log", "c", ["1", "5"]), ("12.log", "b", ["7", "250"])] {
+        let made = Command::new("mknod").arg(dir.join(name)).arg(kind).args(numbers).output();
+        match made {
+            Ok(output) if output.status.success() => planted.push(format!("shop_evil_1f2e/main/{name}")),
+            Ok(output) => eprintln!("left out: a device among the tricks: {}", String::from_utf8_lossy(&output.stderr)),
+            Err(error) => eprintln!("left out: a device among the tricks: mknod: {error}"),
+        }
     }
     let foreign = dir.join("10.log");
     fs::write(&foreign, line(CANARY)).unwrap();
-    if std::os::unix::fs::chown(&foreign, Some(54_321), None).is_ok() {
-        planted.push("shop_evil_1f2e/main/10.log".into());
-    } else {
-        fs::remove_file(foreign).unwrap();
+    match std::os::unix::fs::chown(&foreign, Some(54_321), None) {
+        Ok(()) => planted.push("shop_evil_1f2e/main/10.log".into()),
+        Err(error) => {
+            eprintln!("left out: a file of another user among the tricks: {error}");
+            fs::remove_file(foreign).unwrap();
+        }
     }
     // Directories that are links are no directories: nothing below them is a log.
     symlink(outside.join("main"), site.path("pods/shop_evil_1f2e/linked")).unwrap();

@@ -24,12 +24,15 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use rustix::fs::{FileType, Stat, Statx, StatxFlags, StatxTimestamp};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use skidder_pipeline::position::{FileKey, MARKER_BYTES, RangeSet, marker};
 
 pub(crate) use registry::Registry;
 
 use super::framing::first_line;
+use super::tail::nanos;
 
 /// How much of a file is read to find its first line.
 pub(crate) const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -71,24 +74,52 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    /// Asks about `file`.
-    pub(crate) fn of(file: &File) -> io::Result<Facts> {
-        use rustix::fs::{AtFlags, FileType, StatxFlags};
-        let stat = rustix::fs::fstat(file)?;
-        let extended = rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME).ok();
-        let born = extended
-            .filter(|extended| extended.stx_mask & StatxFlags::BTIME.bits() != 0)
-            .map_or(0, |e| e.stx_btime.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(e.stx_btime.tv_nsec)));
-        Ok(Facts {
+    /// Asks about `file`. A start asks about thousands: so all is asked at once.
+    pub(crate) fn of(file: &File) -> io::Result<(Facts, Owner)> {
+        let all = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+        match rustix::fs::statx(file, "", rustix::fs::AtFlags::EMPTY_PATH, all) {
+            Ok(stat) => Ok(Facts::extended(&stat)),
+            // Kernels before 4.11, and sandboxes that do not know the call.
+            Err(Errno::NOSYS | Errno::PERM) => Ok(Facts::plain(&rustix::fs::fstat(file)?)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn extended(stat: &Statx) -> (Facts, Owner) {
+        let nanos = |time: StatxTimestamp| nanos(time.tv_sec, i64::from(time.tv_nsec));
+        let keeps_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
+        let facts = Facts {
+            dev: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            ino: stat.stx_ino,
+            size: stat.stx_size,
+            modified: nanos(stat.stx_mtime),
+            born: if keeps_birth { nanos(stat.stx_btime) } else { 0 },
+            deleted: stat.stx_nlink == 0,
+            regular: FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile,
+        };
+        (facts, Owner { user: stat.stx_uid, names: stat.stx_nlink.into() })
+    }
+
+    #[allow(clippy::unnecessary_cast, reason = "the number of names has another width on other processors")]
+    fn plain(stat: &Stat) -> (Facts, Owner) {
+        let facts = Facts {
             dev: stat.st_dev,
             ino: stat.st_ino,
             size: u64::try_from(stat.st_size).unwrap_or(0),
-            modified: stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
-            born,
+            modified: nanos(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            born: 0,
             deleted: stat.st_nlink == 0,
             regular: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
-        })
+        };
+        (facts, Owner { user: stat.st_uid, names: stat.st_nlink as u64 })
     }
+}
+
+/// Who a file is of, and how many names it has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Owner {
+    pub user: u32,
+    pub names: u64,
 }
 
 /// Text that can be read at any offset.

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use super::super::identity::Facts;
 use super::super::tail::open::{Owners, Refusal, Root};
-use super::super::tail::{Discover, Entry, Listing, Place, Watch};
+use super::super::tail::{Discover, Entry, Listing, Place, Watch, Watched};
 use super::docker::DockerRoot;
 use super::{LogName, name_of, parse_log, parse_pod};
 
@@ -177,7 +177,8 @@ impl PodLogs {
         let state = self.place.state_of(pod.dir());
         if pod.state == UNKNOWN || state != Some(pod.state) {
             let dir: Arc<Path> = pod.own.clone().unwrap_or_else(|| pod.dir().into());
-            if let Some(entries) = self.place.list(&dir, watch, listing) {
+            let watched = watch.add(&dir);
+            if let Some(entries) = self.place.list(&dir, listing) {
                 pod.state = self.place.settled(state);
                 let mut old = std::mem::take(&mut pod.containers);
                 let there = entries.iter().filter(|entry| is_directory(entry)).map(fs::DirEntry::path);
@@ -187,7 +188,7 @@ impl PodLogs {
                 });
                 pod.containers = containers.collect();
                 listing.gone.extend(old.into_iter().map(|container| container.dir));
-                pod.be_known_by(dir, watch);
+                pod.be_known_by(dir, (watch, watched));
             }
         }
         let mut containers = std::mem::take(&mut pod.containers);
@@ -204,7 +205,8 @@ impl PodLogs {
         }
         let mut entries: Option<Vec<Entry>> = None;
         for _ in 0..MAX_LISTINGS {
-            let Some(files) = self.place.list(&container.dir, watch, listing) else { return };
+            watch.add(&container.dir);
+            let Some(files) = self.place.list(&container.dir, listing) else { return };
             container.state = self.place.settled(state);
             let before = state;
             state = self.place.state_of(&container.dir);
@@ -319,10 +321,12 @@ impl Pod {
     }
 
     /// Leaves the text of its path to its first container, if it has one.
-    fn be_known_by(&mut self, dir: Arc<Path>, watch: &mut Watch) {
+    fn be_known_by(&mut self, dir: Arc<Path>, (watch, watched): (&mut Watch, Option<Watched>)) {
         self.own = match self.containers.first() {
             Some(container) => {
-                watch.know_parent_by(&container.dir);
+                if let Some(watched) = watched {
+                    watch.know_by(watched, &container.dir);
+                }
                 None
             }
             None => Some(dir),
@@ -364,9 +368,8 @@ impl Below {
         self.clock.unix_nanos().saturating_sub(modified)
     }
 
-    /// Watches and lists a directory.
-    fn list(&self, dir: &Arc<Path>, watch: &mut Watch, listing: &mut Listing) -> Option<Vec<fs::DirEntry>> {
-        watch.add(dir);
+    /// Lists a directory that is watched already.
+    fn list(&self, dir: &Path, listing: &mut Listing) -> Option<Vec<fs::DirEntry>> {
         match fs::read_dir(dir) {
             Ok(entries) => Some(entries.flatten().collect()),
             Err(error) => {

@@ -44,7 +44,7 @@ use limits::Share;
 use stream::{Stream, Turn};
 pub(crate) use succession::LeftLog;
 use watch::Seen;
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Watch, Watched};
 
 /// How much is read at a time: large enough that a system call costs nothing, small enough to stay in the cache.
 pub(crate) const BLOCK_BYTES: usize = 256 * 1024;
@@ -263,7 +263,7 @@ impl Source for Tailer {
 }
 
 /// Nanoseconds since 1970 of a time that the system gave in two parts.
-fn nanos(seconds: i64, nanoseconds: i64) -> i64 {
+pub(super) fn nanos(seconds: i64, nanoseconds: i64) -> i64 {
     seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds)
 }
 

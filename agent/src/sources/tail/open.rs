@@ -11,11 +11,11 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use skidder_pipeline::stats::SourceStats;
 
-use super::super::identity::Facts;
+use super::super::identity::{Facts, Owner};
 
 /// Why a file was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -134,9 +134,9 @@ impl Root {
     /// Opens the regular file `below` (relative) without following any link, unless it may be somebody else's: a pod that can
     /// write into its log directory can give it a name of any file on the same file system.
     pub(crate) fn open_file(&self, below: &Path) -> Result<(File, Facts), Refusal> {
-        let file = File::from(self.open_beneath(below, FLAGS)?);
-        self.trust(&file)?;
-        regular(file)
+        let (file, facts, owner) = regular(File::from(self.open_beneath(below, FLAGS)?))?;
+        self.trust(owner)?;
+        Ok((file, facts))
     }
 
     /// What the symbolic link `below` (relative) says. Neither it nor anything on the way to it is followed.
@@ -158,16 +158,11 @@ impl Root {
     }
 
     /// Refuses what a runtime does not write. A file that has lost its name since (no links) is still a log.
-    fn trust(&self, file: &File) -> Result<(), Refusal> {
-        let stat = rustix::fs::fstat(file)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Refusal::NotRegular);
+    fn trust(&self, owner: Owner) -> Result<(), Refusal> {
+        if !self.owners.trusts(owner.user) {
+            return Err(Refusal::Owner(owner.user));
         }
-        if !self.owners.trusts(stat.st_uid) {
-            return Err(Refusal::Owner(stat.st_uid));
-        }
-        let names = stat.st_nlink as u64;
-        if names > 1 { Err(Refusal::HardLink(names)) } else { Ok(()) }
+        if owner.names > 1 { Err(Refusal::HardLink(owner.names)) } else { Ok(()) }
     }
 
     fn open_beneath(&self, below: &Path, flags: OFlags) -> Result<OwnedFd, Refusal> {
@@ -197,12 +192,13 @@ impl Root {
 /// Opens a regular file by its path: what the agent's user may read, through links where `follow_symlinks` says so.
 pub(crate) fn open_file(path: &Path, follow_symlinks: bool) -> Result<(File, Facts), Refusal> {
     let flags = if follow_symlinks { FLAGS } else { FLAGS | OFlags::NOFOLLOW };
-    regular(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+    let (file, facts, _) = regular(File::from(rustix::fs::open(path, flags, Mode::empty())?))?;
+    Ok((file, facts))
 }
 
-fn regular(file: File) -> Result<(File, Facts), Refusal> {
-    let facts = Facts::of(&file).map_err(Refusal::Io)?;
-    if facts.regular { Ok((file, facts)) } else { Err(Refusal::NotRegular) }
+fn regular(file: File) -> Result<(File, Facts, Owner), Refusal> {
+    let (facts, owner) = Facts::of(&file).map_err(Refusal::Io)?;
+    if facts.regular { Ok((file, facts, owner)) } else { Err(Refusal::NotRegular) }
 }
 
 #[cfg(test)]

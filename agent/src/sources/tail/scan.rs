@@ -187,6 +187,11 @@ impl Tailer {
             stream.due = Nanos(0);
         }
         let mut chain = std::mem::take(&mut stream.chain);
+        if chain.is_empty()
+            && let Some(last) = entries.iter().map(|entry| entry.modified).max()
+        {
+            stream.has_rested(self.env.clock.unix_nanos().saturating_sub(last));
+        }
         chain.iter_mut().for_each(|generation| generation.unlisted = true);
         let mut new: Vec<(usize, Generation)> = Vec::new();
         let mut places = Vec::new();

@@ -172,6 +172,13 @@ impl Stream {
         expired || closes || self.chain.iter().any(Generation::is_worth_reading)
     }
 
+    /// Takes note how long it had not been written when it was opened, so that one that rests is not asked as a busy one is: at a
+    /// start there are thousands.
+    pub(super) fn has_rested(&mut self, nanos: i64) {
+        let rested = Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
+        self.interval = rested.clamp(MIN_POLL, MAX_POLL);
+    }
+
     /// Whether inotify would have more to tell of it than is worth it.
     pub(super) fn is_busy(&self, now: Nanos) -> bool {
         self.busy && now.since(self.grown) < BUSY_WITHIN

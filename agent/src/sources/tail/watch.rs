@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use inotify::{EventMask, Inotify, WatchMask};
 
@@ -27,6 +27,10 @@ pub(crate) struct Watch {
     /// Whether something may have happened that was not told since the last look at all.
     doubt: bool,
 }
+
+/// The watch of one directory.
+#[derive(Clone, Copy)]
+pub(crate) struct Watched(i32);
 
 /// What was seen since the last look.
 #[derive(Default)]
@@ -67,22 +71,19 @@ impl Watch {
         std::mem::take(&mut self.doubt) || !self.complete
     }
 
-    /// Watches `dir` for new names. To be called before it is listed, so that nothing can come between.
-    pub(crate) fn add(&mut self, dir: &Arc<Path>) {
-        if let Some(id) = self.set(dir, NAMES | WatchMask::MASK_ADD) {
-            self.by_descriptor.insert(id, dir.clone());
-            self.parents.remove(&id);
-        }
+    /// Watches `dir` for new names. To be called before it is listed, so that nothing can come between. Gives the watch, if there
+    /// is one.
+    pub(crate) fn add(&mut self, dir: &Arc<Path>) -> Option<Watched> {
+        let id = self.set(dir, NAMES | WatchMask::MASK_ADD)?;
+        self.by_descriptor.insert(id, dir.clone());
+        self.parents.remove(&id);
+        Some(Watched(id))
     }
 
-    /// Says that the directory that `dir` lies in, which is watched, is known by that from now on.
-    pub(crate) fn know_parent_by(&mut self, dir: &Arc<Path>) {
-        if let Some(parent) = dir.parent()
-            && let Some(id) = self.set(parent, NAMES | WatchMask::MASK_ADD)
-        {
-            self.by_descriptor.remove(&id);
-            self.parents.insert(id, dir.clone());
-        }
+    /// Says that the directory of this watch, in which `dir` lies, is known by that from now on.
+    pub(crate) fn know_by(&mut self, parent: Watched, dir: &Arc<Path>) {
+        self.by_descriptor.remove(&parent.0);
+        self.parents.insert(parent.0, dir.clone());
     }
 
     /// Watches the files of `dir` for writes too, or no longer. Says whether it is watched.
@@ -100,9 +101,7 @@ impl Watch {
         match inotify.watches().add(dir, mask) {
             Ok(descriptor) => return Some(descriptor.get_watch_descriptor_id()),
             Err(error) if matches!(error.raw_os_error(), Some(code) if code == rustix::io::Errno::NOSPC.raw_os_error()) => {
-                if self.complete {
-                    warn_exhausted(&error);
-                }
+                warn_exhausted(&error);
                 self.complete = false;
             }
             // Gone again, or not ours to read: the rescan says which.
@@ -150,9 +149,13 @@ impl Watch {
     }
 }
 
+/// Says so once, whatever else is exhausted by it: every source has an instance, and every reader of a sink that fell behind.
 fn warn_exhausted(error: &io::Error) {
-    tracing::warn!(
-        %error,
-        "inotify is exhausted; new files are found by rescans every 2 s (raise fs.inotify.max_user_watches or fs.inotify.max_user_instances)"
-    );
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::warn!(
+            %error,
+            "inotify is exhausted; new files are found by rescans every 2 s (raise fs.inotify.max_user_watches or fs.inotify.max_user_instances)"
+        );
+    });
 }

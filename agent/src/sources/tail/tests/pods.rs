@@ -492,6 +492,26 @@ fn inotify_tells_of_writes_to_a_log_that_rests() {
     assert_eq!(rig.pass(3), ["stdout:open"]);
 }
 
+/// A start opens thousands that nobody writes: asked as busy ones are, they cost as much again as the opening.
+#[test]
+fn a_log_that_was_not_written_for_long_rests_from_the_start() {
+    let mut rig = Rig::new();
+    rig.append(LOG, cri_first(1, "one"));
+    // The clock of the rig stands in March 2026, and the file is of now, or of an hour before.
+    let is_watched = |rig: &Rig| rig.tailer.as_ref().unwrap().streams.iter().flatten().all(|stream| stream.watched);
+    let hour_before = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_773_157_695 - 3_600);
+    for (set_time, rests) in [(false, false), (true, true)] {
+        if set_time {
+            fs::File::open(rig.path(LOG)).unwrap().set_modified(hour_before).unwrap();
+        }
+        rig.start(PODS);
+        rig.pass(2);
+        assert_eq!(is_watched(&rig), rests);
+    }
+    rig.append(LOG, cri("stdout", "F", "two"));
+    assert_eq!(rig.pass(1), ["stdout:two"]);
+}
+
 #[test]
 fn where_inotify_is_exhausted_all_is_found_by_asking() {
     let mut rig = Rig::new();
