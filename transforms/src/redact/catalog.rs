@@ -95,7 +95,13 @@ pub(super) const CATALOG: [Entry; 35] = {
             "CREDIT_CARD",
             "13 to 19 digits in a form that people write, with a known issuer and Luhn's check digit; digits below keys like `card_number`, `pan`",
         ),
-        entry(CardCode, "card_code", Payment, "CARD_CODE", "digits below keys `cvv`, `cvc`, `pin`, `otp`; `OTP is 482913`, `your code: 482913`, `รหัส OTP 482913` in a sentence"),
+        entry(
+            CardCode,
+            "card_code",
+            Payment,
+            "CARD_CODE",
+            "digits below keys `cvv`, `cvc`, `pin`, `otp`; `OTP is 482913`, `your code: 482913`, `รหัส OTP 482913` in a sentence",
+        ),
         entry(
             Iban,
             "iban",
@@ -135,7 +141,13 @@ pub(super) const CATALOG: [Entry; 35] = {
             "SESSION",
             "values of 16 characters and more, with a letter and a digit, below keys like `sessionid`, `sid`",
         ),
-        entry(UrlPassword, "url_password", Secrets, "URL_PASSWORD", "the password in `scheme://user:password@host` and in MySQL's and Oracle's own form; Sentry's key"),
+        entry(
+            UrlPassword,
+            "url_password",
+            Secrets,
+            "URL_PASSWORD",
+            "the password in `scheme://user:password@host` and in MySQL's and Oracle's own form; Sentry's key",
+        ),
         entry(
             ApiToken,
             "api_token",

@@ -1,6 +1,8 @@
 //! Tokens and addresses: long runs of letters, digits, `_` and `-`, told by how they start, how long they are, and their
 //! checksums.
 
+use std::sync::LazyLock;
+
 use super::catalog::Detector;
 use super::checks;
 use super::text::{Text, is_token};
@@ -95,6 +97,8 @@ fn dotted(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
     })
 }
 
+static HOOK: LazyLock<memchr::memmem::Finder<'static>> = LazyLock::new(|| memchr::memmem::Finder::new("hook"));
+
 /// The path of a webhook, of which the run is the last part: who knows it may write.
 fn webhook(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
     const MAX_PATH_BYTES: usize = 80;
@@ -109,6 +113,8 @@ fn webhook(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> 
     if text.raw && text.before(start - 1) == Some(b'\\') {
         return Some((start, end));
     }
+    // Most paths have no such word, which all places have.
+    HOOK.find(&text.bytes[start.saturating_sub(MAX_LONG_PATH_BYTES)..start])?;
     let from = place(text, start, MAX_PATH_BYTES, &PLACES).or_else(|| place(text, start, MAX_LONG_PATH_BYTES, &LONG_PLACES));
     from.map(|from| (from, end))
 }
@@ -229,7 +235,9 @@ fn hex_address(run: &[u8]) -> Option<usize> {
 
 fn bitcoin(run: &[u8]) -> Option<usize> {
     let length = run.iter().take(36).take_while(|byte| byte.is_ascii_alphanumeric()).count();
-    ((26..=35).contains(&length) && checks::base58_bitcoin(&run[..length])).then_some(length)
+    // Most are hashes in hexadecimal digits, with a `0` among them, which Base58 has not.
+    let base58 = || !run[..length].iter().any(|byte| matches!(byte, b'0' | b'O' | b'I' | b'l'));
+    ((26..=35).contains(&length) && base58() && checks::base58_bitcoin(&run[..length])).then_some(length)
 }
 
 fn segwit(run: &[u8]) -> Option<usize> {

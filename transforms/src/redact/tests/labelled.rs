@@ -58,8 +58,7 @@ fn score(set: &str) -> (usize, usize, usize, String) {
 #[test]
 fn recall_reaches_the_marks() {
     let mut failed = String::new();
-    let sets =
-        [("thai.txt", 95), ("json.txt", 92), ("secrets.txt", 95), ("thai-2.txt", 95), ("json-2.txt", 92), ("secrets-2.txt", 95)];
+    let sets = [("thai.txt", 95), ("json.txt", 92), ("secrets.txt", 95), ("thai-2.txt", 95), ("json-2.txt", 92), ("secrets-2.txt", 95)];
     for (set, mark) in sets {
         let (all, hit, wrong, report) = score(set);
         assert!(all > 80, "{set} has {all} values");
