@@ -318,8 +318,11 @@ pub(super) fn judge(text: &Text<'_>, value: &KeyValue, mut found: impl FnMut(Det
 fn is_placeholder(value: &[u8]) -> bool {
     const WORDS: [&str; 14] =
         ["true", "false", "null", "none", "nil", "undefined", "(null)", "n/a", "redacted", "hidden", "masked", "omitted", "yes", "no"];
+    // `[hidden]`, of which the last bracket is not read where there are no quotes.
+    let bare = value.strip_prefix(b"[").unwrap_or(value);
+    let bare = bare.strip_suffix(b"]").unwrap_or(bare);
     value.len() < 2 && !value.first().is_some_and(u8::is_ascii_alphanumeric)
-        || WORDS.iter().any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
+        || WORDS.iter().any(|word| bare.eq_ignore_ascii_case(word.as_bytes()))
         || value.windows(3).any(|three| three == b"***")
         || value.starts_with(b"[REDACTED")
         || value.starts_with(b"<") && value.ends_with(b">")

@@ -89,17 +89,24 @@ fn of<S: Simd>(simd: S, window: &[u8]) -> Masks {
         | literal(b'o', b't', b'p')
         | (is(lower, b'c')
             & ((is(lower_next, b'o') & is(lower_third, b'd')) | (is(lower_next, b'v') & (is(lower_third, b'v') | is(lower_third, b'c')))))
-        | (is(byte, 0xd0) & is(third, 0xd0) & (is(lower_next, 0xbf) | is(lower_next, 0xba)))
-        | (is(byte, 0xe0) & is(next, 0xb8) & is(third, 0xa3))
-        | (is(lower, b'm') & (is(next, 0xe1) | is(next, 0xc3)))
         | literal(b'n', b'e', b'g')
         | (is(next, b'-') & ((dash & between(lower_third, b'a', 26)) | (space & (is(third, b'p') | is(third, b'u')))));
-    // Wide digits, `+`, `:` and `@`; Thai digits; spaces that do not break; dashes, characters without width, `№`.
-    let spelled = (is(byte, 0xef) & is(next, 0xbc) & between(third, 0x8b, 0x16))
-        | (is(byte, 0xe0) & is(next, 0xb9) & between(third, 0x90, 10))
-        | (is(byte, 0xc2) & is(next, 0xa0))
-        | (is(byte, 0xe2) & ((is(next, 0x80) & (between(third, 0x8b, 7) | is(third, 0xaf))) | (is(next, 0x84) & is(third, 0x96))));
-    let escape = (is(byte, b'\\') & is(next, b'u')) | (is(byte, b'%') & between(next, b'0', 8)) | spelled;
+    // Most blocks are of ASCII alone: what other letters start with is not asked there.
+    let other = !(byte | next).simd_lt(0x80);
+    let (spelled, said) = if other.to_bitmask() == 0 {
+        (0, 0)
+    } else {
+        // Wide digits, `+`, `:` and `@`; Thai digits; spaces that do not break; dashes, characters without width, `№`.
+        let spelled = (is(byte, 0xef) & is(next, 0xbc) & between(third, 0x8b, 0x16))
+            | (is(byte, 0xe0) & is(next, 0xb9) & between(third, 0x90, 10))
+            | (is(byte, 0xc2) & is(next, 0xa0))
+            | (is(byte, 0xe2) & ((is(next, 0x80) & (between(third, 0x8b, 7) | is(third, 0xaf))) | (is(next, 0x84) & is(third, 0x96))));
+        let said = (is(byte, 0xd0) & is(third, 0xd0) & (is(lower_next, 0xbf) | is(lower_next, 0xba)))
+            | (is(byte, 0xe0) & is(next, 0xb8) & is(third, 0xa3))
+            | (is(lower, b'm') & (is(next, 0xe1) | is(next, 0xc3)));
+        (spelled.to_bitmask(), said.to_bitmask())
+    };
+    let escape = (is(byte, b'\\') & is(next, b'u')) | (is(byte, b'%') & between(next, b'0', 8));
     let account = between(byte, b'A', 26) & between(next, b'A', 26) & between(third, b'0', 10);
     let filler = is(byte, b'<') & (is(next, b'<') | between(next, b'0', 10));
     Masks {
@@ -110,8 +117,8 @@ fn of<S: Simd>(simd: S, window: &[u8]) -> Masks {
         joint: (colon | dash).to_bitmask(),
         token: (letter | digit | dash | is(byte, b'_')).to_bitmask(),
         at: is(byte, b'@').to_bitmask(),
-        escape: escape.to_bitmask(),
-        word: word.to_bitmask(),
+        escape: escape.to_bitmask() | spelled,
+        word: word.to_bitmask() | said,
         account: account.to_bitmask(),
         filler: filler.to_bitmask(),
         key_end: (((letter | wide) & ends)
