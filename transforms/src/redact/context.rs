@@ -27,6 +27,12 @@ pub(super) const ACCOUNT: u16 = 1 << 9;
 /// Words for what names a thing, where nothing stands between them and the number: `order`, `id`.
 pub(super) const THING: u16 = 1 << 10;
 
+/// Words for a person's number and for that of a process or a connection, where nothing stands between: `pid`, `cid`.
+pub(super) const HOLDER: u16 = 1 << 11;
+
+/// What is said by the nearest word alone.
+const NEAREST: u16 = THING | HOLDER;
+
 /// How far before a number a word counts.
 const REACH_BYTES: usize = 44;
 /// The same in a script with three bytes a letter.
@@ -48,7 +54,7 @@ const ALL: u16 = !(MACHINE | THING);
 pub(super) fn near(text: &Text<'_>, at: usize) -> u16 {
     let Some(window) = window(text, at) else { return ALL };
     let mut bits = foreign(window);
-    words(window, usize::MAX, |_, says| bits |= says & !THING);
+    words(window, usize::MAX, |_, says| bits |= says & !NEAREST);
     // A key counts where there is little between it and the number.
     if at <= REACH_BYTES { bits | of_key(text) } else { bits }
 }
@@ -108,7 +114,7 @@ fn of_key(text: &Text<'_>) -> u16 {
 
 /// What the word at `index` before a number says.
 fn nearest(index: usize, says: u16) -> u16 {
-    if index == 0 { says } else { says & !THING }
+    if index == 0 { says } else { says & !NEAREST }
 }
 
 /// Calls `found` with each of the last `most` words of the window, the nearest first, and what it says.
@@ -155,7 +161,8 @@ fn says(word: &[u8]) -> u16 {
         b"passport" => PASSPORT,
         b"snils" => SNILS,
         b"ssn" => SSN,
-        b"citizen" | b"national" | b"nationalid" | b"idcard" | b"thai" | b"identity" | b"pid" | b"cid" => CITIZEN,
+        b"citizen" | b"national" | b"nationalid" | b"idcard" | b"thai" | b"identity" => CITIZEN,
+        b"pid" | b"cid" => HOLDER,
         b"cccd" | b"cmnd" => CCCD,
         b"nhs" => NHS,
         b"trace" | b"traceid" | b"span" | b"spanid" | b"timestamp" | b"offset" | b"ts" | b"nanos" => MACHINE,

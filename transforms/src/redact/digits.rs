@@ -315,7 +315,9 @@ impl Number<'_> {
         let beside = |what: u16| self.beside(what) != 0;
         let thai = |digits: &[u8]| {
             checks::thai_id(digits)
-                && (self.text.raw || near(context::CITIZEN) || !is_epoch_millis(digits) && context::is_thai(self.text, self.start()))
+                && (self.text.raw
+                    || near(context::CITIZEN)
+                    || !is_epoch_millis(digits) && (beside(context::HOLDER) || context::is_thai(self.text, self.start())))
         };
         let mistyped = |digits: &[u8]| {
             (1..=8).contains(&digits[0]) && beside(context::CITIZEN) && (self.text.raw || context::is_thai(self.text, self.start()))
