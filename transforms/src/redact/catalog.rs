@@ -95,7 +95,13 @@ pub(super) const CATALOG: [Entry; 35] = {
             "CREDIT_CARD",
             "13 to 19 digits in a form that people write, with a known issuer and Luhn's check digit; digits below keys like `card_number`, `pan`",
         ),
-        entry(CardCode, "card_code", Payment, "CARD_CODE", "digits below keys `cvv`, `cvc`, `pin`, `otp`"),
+        entry(
+            CardCode,
+            "card_code",
+            Payment,
+            "CARD_CODE",
+            "digits below keys `cvv`, `cvc`, `pin`, `otp`; `OTP is 482913`, `your code: 482913`, `รหัส OTP 482913` in a sentence",
+        ),
         entry(
             Iban,
             "iban",
@@ -119,7 +125,7 @@ pub(super) const CATALOG: [Entry; 35] = {
             "credentials",
             Secrets,
             "CREDENTIALS",
-            "what follows `Basic`, `Negotiate`, `ApiKey`, `Token` in a header; values of keys that end with `authorization`, `credentials`",
+            "what follows `Basic`, `Negotiate`, `ApiKey`, `Token` in a header, `token is` in a sentence; values of keys that end with `authorization`, `credentials`",
         ),
         entry(
             Cookie,
@@ -135,13 +141,19 @@ pub(super) const CATALOG: [Entry; 35] = {
             "SESSION",
             "values of 16 characters and more, with a letter and a digit, below keys like `sessionid`, `sid`",
         ),
-        entry(UrlPassword, "url_password", Secrets, "URL_PASSWORD", "the password in `scheme://user:password@host`; Sentry's key"),
+        entry(
+            UrlPassword,
+            "url_password",
+            Secrets,
+            "URL_PASSWORD",
+            "the password in `scheme://user:password@host` and in MySQL's and Oracle's own form; Sentry's key",
+        ),
         entry(
             ApiToken,
             "api_token",
             Secrets,
             "API_TOKEN",
-            "tokens of some fifty providers by their prefix, length and alphabet (AWS, GitHub, GitLab, Slack, Stripe, Google, OpenAI, Telegram, …)",
+            "tokens of over a hundred providers by their prefix, length and alphabet (AWS, GitHub, GitLab, Slack, Stripe, Google, OpenAI, Telegram, …)",
         ),
         entry(PrivateKey, "private_key", Secrets, "PRIVATE_KEY", "PEM private keys from BEGIN to END, or to the end of the text"),
         entry(
@@ -149,7 +161,7 @@ pub(super) const CATALOG: [Entry; 35] = {
             "password",
             Secrets,
             "PASSWORD",
-            "values of keys that end with `password`, `passwd`, `pwd`, `passphrase`; `password is …` in a sentence",
+            "values of keys that end with `password`, `passwd`, `pwd`, `passphrase`; `password is …`, `password hunter22`, `пароль …`, `รหัสผ่าน …` in a sentence",
         ),
         entry(
             Secret,
@@ -200,7 +212,7 @@ pub(super) const CATALOG: [Entry; 35] = {
             "name",
             Identity,
             "NAME",
-            "values of keys like `first_name`, `surname`, `cardholder`; of `name` and `user` where it is two words with capitals; never names in sentences",
+            "values of keys like `first_name`, `surname`, `cardholder`; of `user`, `owner` and the like where it is two words with capitals, of `name` where the first is a common given name; never names in sentences",
         ),
         entry(BirthDate, "birth_date", Identity, "BIRTH_DATE", "values of keys like `birth_date`, `dob`"),
         entry(

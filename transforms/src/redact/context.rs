@@ -24,10 +24,21 @@ pub(super) const MACHINE: u16 = 1 << 8;
 /// Words for accounts at banks.
 pub(super) const ACCOUNT: u16 = 1 << 9;
 
+/// Words for what names a thing, where nothing stands between them and the number: `order`, `id`.
+pub(super) const THING: u16 = 1 << 10;
+
+/// Words for a person's number and for that of a process or a connection, where nothing stands between: `pid`, `cid`.
+pub(super) const HOLDER: u16 = 1 << 11;
+
+/// What is said by the nearest word alone.
+const NEAREST: u16 = THING | HOLDER;
+
 /// How far before a number a word counts.
 const REACH_BYTES: usize = 44;
+/// The same in a script with three bytes a letter.
+const WIDE_REACH_BYTES: usize = 96;
 /// The same among bytes as they were written, where a key may stand between.
-const RAW_REACH_BYTES: usize = 120;
+const RAW_REACH_BYTES: usize = 200;
 /// How many words before a number are those right beside it.
 const BESIDE_WORDS: usize = 2;
 /// The same among written bytes, where words of the key stand before the value.
@@ -37,13 +48,13 @@ const RAW_BESIDE_WORDS: usize = 5;
 const KEY_BYTES: usize = 40;
 
 /// All that words can say for a number, where it cannot be told from what was written.
-const ALL: u16 = !MACHINE;
+const ALL: u16 = !(MACHINE | THING);
 
 /// What the words within reach before `at` say, and the key that the text stands below.
 pub(super) fn near(text: &Text<'_>, at: usize) -> u16 {
     let Some(window) = window(text, at) else { return ALL };
     let mut bits = foreign(window);
-    words(window, usize::MAX, |says| bits |= says);
+    words(window, usize::MAX, |_, says| bits |= says & !NEAREST);
     // A key counts where there is little between it and the number.
     if at <= REACH_BYTES { bits | of_key(text) } else { bits }
 }
@@ -53,7 +64,11 @@ pub(super) fn beside(text: &Text<'_>, at: usize) -> u16 {
     let Some(window) = window(text, at) else { return ALL };
     let window = if text.raw { window } else { own_key(window) };
     let mut bits = foreign(window);
-    words(window, if text.raw { RAW_BESIDE_WORDS } else { BESIDE_WORDS }, |says| bits |= says);
+    // `id 7 4111111111111111`: another number is what the word names.
+    let between = window.iter().rev().take_while(|byte| !byte.is_ascii_alphabetic()).any(u8::is_ascii_digit);
+    words(window, if text.raw { RAW_BESIDE_WORDS } else { BESIDE_WORDS }, |index, says| {
+        bits |= nearest(index + usize::from(between), says)
+    });
     let alone = at <= REACH_BYTES && !window.iter().any(|byte| byte.is_ascii_alphabetic());
     if alone { bits | of_key(text) } else { bits }
 }
@@ -66,7 +81,7 @@ fn own_key(window: &[u8]) -> &[u8] {
     if sign == value {
         return window;
     }
-    let key = sign - window[..sign].iter().rev().take_while(|byte| quote(byte)).count();
+    let key = sign - window[..sign].iter().rev().take_while(|byte| quote(byte) || **byte == b')').count();
     let part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte >= 0x80 || matches!(byte, b'_' | b'-' | b'.' | b' ');
     let start = key - window[..key].iter().rev().take_while(|byte| part(byte)).count();
     &window[start..]
@@ -80,7 +95,12 @@ pub(super) fn in_key(key: &[u8]) -> bool {
 
 /// What stands before `at`; `None` where it was written with escapes that were not decoded.
 fn window<'a>(text: &Text<'a>, at: usize) -> Option<&'a [u8]> {
-    let reach = if text.raw { RAW_REACH_BYTES } else { REACH_BYTES };
+    let wide = || at > 3 && text.bytes[at.saturating_sub(REACH_BYTES)..at].contains(&0xe0);
+    let reach = match text.raw {
+        true => RAW_REACH_BYTES,
+        false if wide() => WIDE_REACH_BYTES,
+        false => REACH_BYTES,
+    };
     let window = &text.bytes[at.saturating_sub(reach)..at];
     (!text.raw || memchr::memchr2(b'\\', b'%', window).is_none()).then_some(window)
 }
@@ -88,12 +108,17 @@ fn window<'a>(text: &Text<'a>, at: usize) -> Option<&'a [u8]> {
 fn of_key(text: &Text<'_>) -> u16 {
     let key = &text.key[text.key.len().saturating_sub(KEY_BYTES)..];
     let mut bits = foreign(key);
-    words(key, RAW_BESIDE_WORDS - 1, |says| bits |= says);
+    words(key, RAW_BESIDE_WORDS - 1, |index, says| bits |= nearest(index, says));
     bits
 }
 
-/// Calls `found` with what each of the last `most` words of the window says.
-fn words(window: &[u8], most: usize, mut found: impl FnMut(u16)) {
+/// What the word at `index` before a number says.
+fn nearest(index: usize, says: u16) -> u16 {
+    if index == 0 { says } else { says & !NEAREST }
+}
+
+/// Calls `found` with each of the last `most` words of the window, the nearest first, and what it says.
+fn words(window: &[u8], most: usize, mut found: impl FnMut(usize, u16)) {
     let mut end = window.len();
     let mut index = 0;
     while end > 0 && index < most {
@@ -117,7 +142,7 @@ fn words(window: &[u8], most: usize, mut found: impl FnMut(u16)) {
                 break;
             }
         }
-        found(says(&window[start..end]));
+        found(index, says(&window[start..end]));
         index += 1;
         end = start;
     }
@@ -137,9 +162,12 @@ fn says(word: &[u8]) -> u16 {
         b"snils" => SNILS,
         b"ssn" => SSN,
         b"citizen" | b"national" | b"nationalid" | b"idcard" | b"thai" | b"identity" => CITIZEN,
+        b"pid" | b"cid" => HOLDER,
         b"cccd" | b"cmnd" => CCCD,
         b"nhs" => NHS,
         b"trace" | b"traceid" | b"span" | b"spanid" | b"timestamp" | b"offset" | b"ts" | b"nanos" => MACHINE,
+        b"id" | b"ids" | b"uid" | b"guid" | b"seq" | b"sequence" | b"order" | b"tracking" | b"ref" | b"reference" | b"block" | b"blk"
+        | b"ticket" => THING,
         b"card" => CITIZEN,
         b"account" | b"acct" | b"iban" => ACCOUNT,
         _ => 0,

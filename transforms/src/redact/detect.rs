@@ -98,7 +98,7 @@ pub(super) fn is_email(address: &[u8]) -> bool {
 
 /// An IPv4 address with its third dot at `third`.
 pub(super) fn ipv4(text: &Text<'_>, third: usize) -> Option<(usize, usize)> {
-    let free = |start: usize| !text.word_before(start) && text.before(start) != Some(b'.');
+    let free = |start: usize| !text.word_before(start) && !matches!(text.before(start), Some(b'.' | b'~'));
     let text = text.bytes;
     let back = |from: usize| from - text[..from].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let mut start = third;
@@ -145,7 +145,8 @@ pub(super) fn is_version(text: &Text<'_>, start: usize) -> bool {
 
 /// Whether four numbers with dots are the address of a host other than this one.
 ///
-/// What ends with three zeros is a version (`Chrome/120.0.0.0`) or a network, and no one's address; private ones (RFC 1918,
+/// What ends with three zeros is a version (`Chrome/120.0.0.0`) or a network, what starts with 255 a mask, and no one's address;
+/// private ones (RFC 1918,
 /// RFC 6598, RFC 3927) are those of machines.
 pub(super) fn is_ipv4(address: &[u8], keep_private: bool) -> bool {
     let mut octets = [0; 4];
@@ -158,7 +159,7 @@ pub(super) fn is_ipv4(address: &[u8], keep_private: bool) -> bool {
         [100, second, ..] => (64..128).contains(&second),
         _ => false,
     };
-    let host = octets.iter().all(|octet| *octet <= 255) && !matches!(octets[0], 0 | 127) && octets[1..] != [0, 0, 0] && octets != [255; 4];
+    let host = octets.iter().all(|octet| *octet <= 255) && !matches!(octets[0], 0 | 127 | 255) && octets[1..] != [0, 0, 0];
     host && !(private && keep_private)
 }
 
@@ -193,26 +194,59 @@ pub(super) fn credential(text: &Text<'_>, start: usize) -> Option<(Detector, usi
     if text.word_before(start) && !joined {
         return None;
     }
-    let word = start + SCHEMES[scheme].len();
+    let mut word = start + SCHEMES[scheme].len();
     if text.raw {
         // What follows may be escaped.
         return Some((Detector::BearerToken, start, word));
     }
+    // `the token is 9b74…`
+    if scheme == 4 && text.bytes[word..].starts_with(b" is ") {
+        word += 3;
+    }
     let token = text.run(word, |byte| matches!(byte, b' ' | b'\t' | b'+') || (scheme == 0 && matches!(byte, b':' | b'=')));
     let end = text.run(token, |byte| is_word(byte) || matches!(byte, b'-' | b'.' | b'~' | b'+' | b'/'));
-    if token == word || (scheme > 0 && token > word + 2) || end - token < 12 {
+    if token == word || (scheme > 0 && token > word + 2) || end - token < if scheme == 1 { 8 } else { 12 } {
         return None;
     }
     let end = end + text.bytes[end..].iter().take(2).take_while(|byte| **byte == b'=').count();
     let detector = if scheme == 0 { Detector::BearerToken } else { Detector::Credentials };
     let value = &text.bytes[token..end];
-    let fine = if scheme == 0 || scheme == 1 { is_credential(value) } else { is_mixed(value) };
+    let fine = match scheme {
+        0 => is_credential(value),
+        1 => is_credential(value) || is_user_and_password(value),
+        _ => is_mixed(value),
+    };
     fine.then_some((detector, token, end))
 }
 
 /// Whether what follows the word `bearer` is a credential and not a sentence.
 pub(super) fn is_credential(token: &[u8]) -> bool {
     token.len() >= 20 && !is_slug(token) || token.iter().any(|byte| byte.is_ascii_digit() || *byte == b'=')
+}
+
+/// Whether Base64 is that of `name:password`.
+fn is_user_and_password(token: &[u8]) -> bool {
+    let (mut word, mut bits, mut colon) = (0u32, 0, false);
+    for byte in token.iter().filter(|byte| **byte != b'=') {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return false,
+        };
+        (word, bits) = ((word << 6 | u32::from(value)) & 0xffff, bits + 6);
+        if bits >= 8 {
+            bits -= 8;
+            let decoded = (word >> bits) as u8;
+            if !(b' '..=b'~').contains(&decoded) {
+                return false;
+            }
+            colon |= decoded == b':';
+        }
+    }
+    colon
 }
 
 /// Words with dashes, slashes or dots between them: `authentication-failed`.
@@ -236,7 +270,17 @@ pub(super) fn url_password(text: &Text<'_>, at: usize, last: (usize, usize)) -> 
     if last.1 + 1 == authority && text.get(last.1) == Some(b'@') {
         return Some((last.0, at));
     }
-    let scheme = text.bytes[..authority].ends_with(b"://");
+    // Go's driver of MySQL, and Oracle's of Java: `user:password@tcp(host)`, `user/password@//host`.
+    let rest = &text.bytes[at + 1..];
+    let driver = rest.starts_with(b"tcp(") || rest.starts_with(b"unix(");
+    const ORACLE: &[u8] = b"oracle:thin:";
+    if rest.starts_with(b"//")
+        && text.bytes[from..authority].ends_with(b"/")
+        && memchr::memmem::find(&text.bytes[from..authority], ORACLE).is_some()
+    {
+        return (authority < at && !is_tag(&text.bytes[authority..at])).then_some((authority, at));
+    }
+    let scheme = driver || text.bytes[..authority].ends_with(b"://");
     let Some(colon) = memchr::memchr(b':', &text.bytes[authority..at]).map(|found| authority + found) else {
         // Sentry's addresses have a key alone.
         let key = at - authority == 32 && text.bytes[authority..at].iter().all(u8::is_ascii_hexdigit);

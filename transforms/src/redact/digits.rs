@@ -137,7 +137,8 @@ impl Number<'_> {
             && let Some(count) = card::number_at(self.text.bytes, &self.groups[self.index..])
         {
             // In written bytes, what stands before may belong to another value.
-            if self.text.raw || self.beside(u16::MAX) & context::MACHINE == 0 {
+            let thing = if count == 1 { context::MACHINE | context::THING } else { context::MACHINE };
+            if self.text.raw || self.beside(thing) == 0 {
                 return Some((Detector::CreditCard, start, count));
             }
             return None;
@@ -221,8 +222,10 @@ impl Number<'_> {
         if self.text.before(start) != Some(b'+') || self.text.word_before(start - 1) {
             return None;
         }
-        // Go's monotonic clock: `m=+3.664183935`.
-        if self.text.bytes[..start].ends_with(b" m=+") && self.separator(0) == b"." {
+        // A number with a fraction, as in `m=+3.664183935` of Go's clock; `+1.2025550123` is one of a telephone, as registrars write it.
+        let fraction = self.separator(0) == b"." && (self.groups.len() == self.index + 2 || self.separator(1) != b".");
+        let dialled = matches!(self.lengths(), [1, 10, ..]) && matches!(self.text.bytes[start], b'1' | b'7') || self.lengths()[0] > 1;
+        if fraction && (!dialled || self.text.bytes[..start].ends_with(b"m=+")) {
             return None;
         }
         let mut taken = [0u8; 3];
@@ -265,7 +268,7 @@ impl Number<'_> {
             ([1, 3, 3, 2, 2, ..], b'7' | b'8') => 5,
             ([1, 3, 3, 4, ..], b'1' | b'7' | b'8') => 4,
             ([1, 3, 7, ..], b'7' | b'8') => 3,
-            ([1, 10, ..], b'7' | b'8') => 2,
+            ([1, 10, ..], b'7' | b'8') if self.separator(0) != b"." => 2,
             // `001-415-555-0134`
             ([3, 3, 3, 4, ..], b'0')
                 if second == Some(b'0') && self.uniform(4, b"-. ") && self.text.get(self.start() + 2) == Some(b'1') =>
@@ -312,13 +315,17 @@ impl Number<'_> {
         let beside = |what: u16| self.beside(what) != 0;
         let thai = |digits: &[u8]| {
             checks::thai_id(digits)
-                && (self.text.raw || near(context::CITIZEN) || !is_epoch_millis(digits) && context::is_thai(self.text, self.start()))
+                && (self.text.raw
+                    || near(context::CITIZEN)
+                    || !is_epoch_millis(digits) && (beside(context::HOLDER) || context::is_thai(self.text, self.start())))
         };
         let mistyped = |digits: &[u8]| {
             (1..=8).contains(&digits[0]) && beside(context::CITIZEN) && (self.text.raw || context::is_thai(self.text, self.start()))
         };
         match lengths {
-            [11, ..] => self.fits(1, Detector::Snils, |digits| checks::snils(digits) && near(context::SNILS)),
+            [11, ..] => self
+                .fits(1, Detector::Snils, |digits| checks::snils(digits) && near(context::SNILS))
+                .or_else(|| self.fits(1, Detector::Phone, |digits| self.is_thai_abroad(digits))),
             [9, ..] => self.fits(1, Detector::UsSsn, |digits| is_ssn(digits) && beside(context::SSN)),
             // Right beside the word it is what the word says, mistyped or not.
             [13, ..] => self.fits(1, Detector::ThaiId, |digits| thai(digits) || mistyped(digits)),
@@ -352,6 +359,11 @@ impl Number<'_> {
             _ => None,
         })
         .or_else(|| self.any_phone().filter(|_| beside(context::PHONE)))
+    }
+
+    /// `66812345678` in a Thai text: a mobile number with its country's code.
+    fn is_thai_abroad(&self, digits: &[u8]) -> bool {
+        matches!(digits, [6, 6, 6 | 8 | 9, ..]) && (self.text.raw || context::is_thai(self.text, self.start()))
     }
 
     /// Nine to twelve digits right after a word for telephones.

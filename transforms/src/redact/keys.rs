@@ -1,8 +1,9 @@
 //! The values of keys that say something, within a text: `client_secret=…`, `"cardNumber": …`, `Cookie: …`.
 
 use super::catalog::Detector;
+use super::given_names;
 use super::names::{self, Says};
-use super::text::{Text, is_tag, is_word, tag_end};
+use super::text::{Text, is_tag, is_token, is_word, tag_end};
 
 /// The most spaces on either side of `:` or `=`.
 const MAX_SPACES: usize = 3;
@@ -47,6 +48,8 @@ pub(super) struct KeyValue {
 pub(super) fn named(text: &Text<'_>, at: usize) -> Option<(Says, usize)> {
     let spaces = text.bytes[..=at].iter().rev().take(MAX_SPACES).take_while(|byte| **byte == b' ').count();
     let last = at.checked_sub(spaces)?;
+    // `address1"`, where the scan points at the letter.
+    let last = last + usize::from(spaces == 0 && text.get(at + 1).is_some_and(|byte| byte.is_ascii_digit()));
     names::says(&text.bytes[..=last], text.raw).map(|says| (says, last))
 }
 
@@ -79,7 +82,7 @@ pub(super) fn value(text: &Text<'_>, at: usize, done: &Done) -> Option<KeyValue>
     let key_quote = text.get(at).filter(|byte| matches!(byte, b'"' | b'\'' | b']'));
     at += usize::from(key_quote.is_some());
     if text.get(at) == Some(b'>') {
-        return element(text, says, at, done);
+        return element(text, says, at, key_quote, done);
     }
     // `<add key="Password" value="x"/>`, `{"name":"DB_PASSWORD","value":"x"}`
     const PAIRS: [&[u8]; 3] = [b" value", b",\"value\"", b", \"value\""];
@@ -138,18 +141,34 @@ pub(super) fn value(text: &Text<'_>, at: usize, done: &Done) -> Option<KeyValue>
         let starts = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte >= 0x80;
         end = names_end(text, at, end, if detector == Detector::Address { MAX_ADDRESS_WORDS } else { 3 }, starts);
     }
+    if detector == Detector::SeedPhrase {
+        end = words_end(text, at)?;
+    }
     // `password: must be set` is a sentence, and so is `password: required`.
-    let sentence = sign == b':' && at > spaced && key_quote.is_none() && text.bytes[at..end].iter().all(u8::is_ascii_lowercase);
+    let sentence = detector != Detector::SeedPhrase
+        && sign == b':'
+        && at > spaced
+        && key_quote.is_none()
+        && text.bytes[at..end].iter().all(u8::is_ascii_lowercase);
     let alone = detector == Detector::Password && end >= at + 4 && text.get(end) != Some(b' ') && !STATES.contains(&&text.bytes[at..end]);
     let sentence = sentence && !alone;
     (!sentence || detector == Detector::Cookie).then_some(KeyValue { says, start: at, end, quoted: false, run })
 }
 
-/// The text of an element of XML with the name of a key, whose `>` stands at `at`: `<password>x</password>`.
-fn element(text: &Text<'_>, says: Says, at: usize, done: &Done) -> Option<KeyValue> {
+/// The text of an element of XML with the name of a key, whose `>` stands at `at`: `<password>x</password>`; or with a key that
+/// stands in `quote` as an attribute: `<property name="password">x</property>`.
+fn element(text: &Text<'_>, says: Says, at: usize, quote: Option<u8>, done: &Done) -> Option<KeyValue> {
     const MAX_NAME_BYTES: usize = 64;
-    let name = text.bytes[..at].iter().rev().take(MAX_NAME_BYTES).take_while(|byte| is_word(**byte) || matches!(byte, b'-' | b'.' | b':'));
-    if at.checked_sub(name.count() + 1).is_none_or(|before| text.bytes[before] != b'<') || says.detector == Detector::Cookie {
+    let name_end = at - usize::from(quote.is_some());
+    let part = |byte: &u8| is_word(*byte) || matches!(byte, b'-' | b'.' | b':');
+    let name = text.bytes[..name_end].iter().rev().take(MAX_NAME_BYTES).take_while(|byte| part(byte)).count();
+    let before = &text.bytes[..name_end - name];
+    let named = match quote {
+        None => before.ends_with(b"<"),
+        Some(b'"') => before.ends_with(b" name=\"") || before.ends_with(b" key=\""),
+        Some(_) => false,
+    };
+    if !named || says.detector == Detector::Cookie {
         return None;
     }
     let end = text.run(at + 1, |byte| byte != b'<' && byte != b'\n');
@@ -231,8 +250,38 @@ fn names_end(text: &Text<'_>, start: usize, end: usize, most: usize, starts: imp
     end
 }
 
+/// Where twelve to twenty-four words end that start at `start`; where there are fewer, the first of them.
+fn words_end(text: &Text<'_>, start: usize) -> Option<usize> {
+    let (mut end, mut count) = (text.run(start, |byte| byte.is_ascii_lowercase()), 0);
+    let first = end;
+    while count < 24 && end > start {
+        count += 1;
+        let next = text.run(end + 1, |byte| byte.is_ascii_lowercase());
+        if text.get(end) != Some(b' ') || next < end + 4 {
+            break;
+        }
+        end = next;
+    }
+    Some(if count >= 12 { end } else { first })
+}
+
 fn is_scheme(word: &[u8]) -> bool {
-    [&b"bearer"[..], b"basic", b"negotiate", b"apikey", b"token", b"digest"].iter().any(|scheme| word.eq_ignore_ascii_case(scheme))
+    [
+        &b"bearer"[..],
+        b"basic",
+        b"negotiate",
+        b"apikey",
+        b"token",
+        b"digest",
+        b"splunk",
+        b"aws4-hmac-sha256",
+        b"ntlm",
+        b"hawk",
+        b"bot",
+        b"geniekey",
+    ]
+    .iter()
+    .any(|scheme| word.eq_ignore_ascii_case(scheme))
 }
 
 /// Calls `found` with what is to be taken out of the value of a key. Gives where the reading of the value ended.
@@ -269,8 +318,11 @@ pub(super) fn judge(text: &Text<'_>, value: &KeyValue, mut found: impl FnMut(Det
 fn is_placeholder(value: &[u8]) -> bool {
     const WORDS: [&str; 14] =
         ["true", "false", "null", "none", "nil", "undefined", "(null)", "n/a", "redacted", "hidden", "masked", "omitted", "yes", "no"];
+    // `[hidden]`, of which the last bracket is not read where there are no quotes.
+    let bare = value.strip_prefix(b"[").unwrap_or(value);
+    let bare = bare.strip_suffix(b"]").unwrap_or(bare);
     value.len() < 2 && !value.first().is_some_and(u8::is_ascii_alphanumeric)
-        || WORDS.iter().any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
+        || WORDS.iter().any(|word| bare.eq_ignore_ascii_case(word.as_bytes()))
         || value.windows(3).any(|three| three == b"***")
         || value.starts_with(b"[REDACTED")
         || value.starts_with(b"<") && value.ends_with(b">")
@@ -281,23 +333,26 @@ fn is_placeholder(value: &[u8]) -> bool {
 
 /// Whether a value is of the kind that its key says.
 fn fits(says: Says, value: &[u8], quoted: bool) -> bool {
-    let Says { detector, strict } = says;
+    let Says { detector, strict, known } = says;
     let digits = value.iter().filter(|byte| byte.is_ascii_digit()).count();
     let letters = value.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
     let others = |fine: &[u8]| value.iter().all(|byte| byte.is_ascii_digit() || fine.contains(byte));
     match detector {
         Detector::CardCode if strict => is_month(value),
-        Detector::CardCode => (3..=8).contains(&digits) && digits == value.len(),
+        Detector::CardCode => (3..=8).contains(&digits) && digits == value.len() || is_month(value),
         Detector::Inn => matches!(digits, 10 | 12) && others(b" "),
         Detector::CreditCard => (12..=19).contains(&digits) && others(b" -."),
         Detector::Email => value.contains(&b'@') && value.len() > 2,
         Detector::Phone => (7..=15).contains(&digits) && others(b" +-.()/"),
         Detector::Passport | Detector::NationalId | Detector::Cccd | Detector::Snils | Detector::UsSsn | Detector::Iban => {
-            digits >= 6 && value.len() <= 48 && !value.contains(&b'/')
+            digits >= 6 && value.len() <= 48 && !value.contains(&b'/') && !is_decimal(value, digits)
         }
         Detector::BirthDate => digits >= 4 && value.len() <= 40,
-        Detector::Session => value.len() >= 16 && letters > 0 && digits > 0 && value.iter().all(|byte| byte.is_ascii_graphic()),
-        Detector::Name if strict => is_full_name(value),
+        Detector::Session if strict => value.len() >= 20 && is_mixed(value),
+        Detector::Session => {
+            !value.starts_with(b"0x") && value.len() >= 16 && letters > 0 && digits > 0 && value.iter().all(|byte| byte.is_ascii_graphic())
+        }
+        Detector::Name if strict => is_full_name(value) && (!known || given_names::starts(value)),
         Detector::Address if strict => quoted && digits > 0 && letters > 3 && value.len() <= 200 && is_house(value),
         Detector::Name => digits < value.len() && value.len() <= 200,
         // A postal code alone has no letters; a word alone is often something else.
@@ -314,9 +369,21 @@ fn fits(says: Says, value: &[u8], quoted: bool) -> bool {
             value.len() >= 6 && letters > 0 && letters < value.len() && !is_path(value) && !value.contains(&b'(')
         }
         Detector::Password => !is_path(value),
+        Detector::Secret if strict => value.len() >= 20 && is_mixed(value),
         Detector::Credentials | Detector::Secret => is_secret(value, digits, quoted),
         _ => true,
     }
+}
+
+/// Letters of both cases and digits, in one piece.
+fn is_mixed(value: &[u8]) -> bool {
+    let any = |test: fn(&u8) -> bool| value.iter().any(test);
+    any(u8::is_ascii_uppercase) && any(u8::is_ascii_lowercase) && any(u8::is_ascii_digit) && value.iter().all(|byte| is_token(*byte))
+}
+
+/// A number with a point and nothing else.
+fn is_decimal(value: &[u8], digits: usize) -> bool {
+    digits + 1 == value.len() && memchr::memchr(b'.', value).is_some()
 }
 
 /// A month and a year: `09/27`, `09-2027`.
@@ -373,7 +440,8 @@ fn is_secret(value: &[u8], digits: usize, quoted: bool) -> bool {
 }
 
 fn is_path(value: &[u8]) -> bool {
-    value.starts_with(b"/") && value.iter().filter(|byte| **byte == b'/').count() > 1
+    let folder = |byte: &u8| byte.is_ascii_lowercase() || matches!(byte, b'/' | b'.' | b'-' | b'_');
+    value.starts_with(b"/") && (value.iter().filter(|byte| **byte == b'/').count() > 1 || value.iter().all(folder))
         || [&b".pem"[..], b".key", b".crt", b".txt", b".json"].iter().any(|end| value.ends_with(end))
 }
 
@@ -419,7 +487,9 @@ pub(super) fn prose_password(text: &Text<'_>, at: usize) -> Option<(usize, usize
     if text.word_before(at) {
         return None;
     }
+    let one_time = length == 8 && [&b"time "[..], b"temporary "].iter().any(|before| text.bytes[..at].ends_with(before));
     let mut at = at + length;
+    let after = at;
     // `the password for admin is …`
     if let Some(whose) = [&b" for "[..], b" of "].into_iter().find(|with| starts(&text.bytes[at..], with)) {
         const MAX_NAME_BYTES: usize = 32;
@@ -449,6 +519,24 @@ pub(super) fn prose_password(text: &Text<'_>, at: usize) -> Option<(usize, usize
         any(u8::is_ascii_alphabetic) && any(u8::is_ascii_digit) && any(|byte| byte.is_ascii_uppercase() || byte.is_ascii_punctuation());
     // `ALTER ROLE app PASSWORD 'x1'`
     let in_quotes = quote.is_some() && text.get(end) == quote && value.len() >= 4;
-    let fine = in_quotes || (6..=MAX_BYTES).contains(&value.len()) && strong;
+    let digits = value.iter().all(u8::is_ascii_digit) && (4..=8).contains(&value.len());
+    let named =
+        text.get(after) == Some(b' ') && text.bytes[after..].iter().take(5).ne(b" for ") && text.bytes[after..].iter().take(4).ne(b" of ");
+    let weak = named && quote.is_none() && weak_password(text, start) == Some((start, end));
+    let fine = in_quotes || one_time && digits || weak || (6..=MAX_BYTES).contains(&value.len()) && strong;
     (fine && !value.starts_with(b"[") && !is_placeholder(value)).then_some((start, end))
+}
+
+/// Letters and digits after them, six and more, at `start`: what people take for a password, and what is seldom a word.
+pub(super) fn weak_password(text: &Text<'_>, start: usize) -> Option<(usize, usize)> {
+    const MAX_BYTES: usize = 32;
+    /// Names of ways to hide one.
+    const METHODS: [&[u8]; 9] = [b"sha256", b"sha384", b"sha512", b"sha224", b"base64", b"pbkdf2", b"argon2", b"ntlmv2", b"oauth2"];
+    let letters = text.run(start, |byte| byte.is_ascii_alphabetic());
+    let end = text.run(letters, |byte| byte.is_ascii_digit());
+    let after =
+        text.get(end).is_none_or(|byte| byte.is_ascii_whitespace() || matches!(byte, b'.' | b',' | b';' | b'"' | b'\'' | b'!' | b')'));
+    let fine = letters >= start + 3 && end > letters && end <= letters + 6 && (6..=MAX_BYTES).contains(&(end - start));
+    let value = &text.bytes[start..end];
+    (fine && after && !METHODS.iter().any(|method| value.eq_ignore_ascii_case(method))).then_some((start, end))
 }

@@ -31,15 +31,15 @@ pub(super) struct Masks {
     /// The first byte of what the decoded view writes otherwise: `\u`, `%0` to `%7`, and spaces, dashes, wide and Thai digits
     /// and `№` of other blocks than ASCII.
     pub(super) escape: u64,
-    /// The first byte of `eyJ` and, in any case, of `bea`, `bas`, `neg`, `pas`, `beg`, and of the `tok` of `token` and the
-    /// `pik` of `apikey`; of `--` and a letter, and of ` -p` and ` -u`: options of commands.
+    /// The first byte of `eyJ` and, in any case, of `bea`, `bas`, `neg`, `pas`, `beg`, `otp`, `cod`, `cvv`, `cvc`, and of the `tok`
+    /// of `token` and the `pik` of `apikey`; of `п` or `к` and a Russian letter, of `ร`, of an `m` before a letter with marks; of `--` and a letter, and of ` -p` and ` -u`: options of commands.
     pub(super) word: u64,
     /// The first byte of two capitals and a digit.
     pub(super) account: u64,
     /// A `<` before another one or a digit.
     pub(super) filler: u64,
     /// The last byte of what may be a key: a letter before a quote, `=`, `:`, a backslash, `%`, `]`, `>` or a new line; or a space
-    /// before `=` or `:`.
+    /// before `=` or `:`; or the letter of `a1"`, `a2=`.
     pub(super) key_end: u64,
 }
 
@@ -86,14 +86,27 @@ fn of<S: Simd>(simd: S, window: &[u8]) -> Masks {
             & ((is(lower_next, b'e') & (is(lower_third, b'a') | is(lower_third, b'g'))) | (is(lower_next, b'a') & is(lower_third, b's'))))
         | (is(lower, b'p') & ((is(lower_next, b'a') & is(lower_third, b's')) | (is(lower_next, b'i') & is(lower_third, b'k'))))
         | literal(b't', b'o', b'k')
+        | literal(b'o', b't', b'p')
+        | (is(lower, b'c')
+            & ((is(lower_next, b'o') & is(lower_third, b'd')) | (is(lower_next, b'v') & (is(lower_third, b'v') | is(lower_third, b'c')))))
         | literal(b'n', b'e', b'g')
         | (is(next, b'-') & ((dash & between(lower_third, b'a', 26)) | (space & (is(third, b'p') | is(third, b'u')))));
-    // Wide digits, `+`, `:` and `@`; Thai digits; spaces that do not break; dashes, characters without width, `№`.
-    let spelled = (is(byte, 0xef) & is(next, 0xbc) & between(third, 0x8b, 0x16))
-        | (is(byte, 0xe0) & is(next, 0xb9) & between(third, 0x90, 10))
-        | (is(byte, 0xc2) & is(next, 0xa0))
-        | (is(byte, 0xe2) & ((is(next, 0x80) & (between(third, 0x8b, 7) | is(third, 0xaf))) | (is(next, 0x84) & is(third, 0x96))));
-    let escape = (is(byte, b'\\') & is(next, b'u')) | (is(byte, b'%') & between(next, b'0', 8)) | spelled;
+    // Most blocks are of ASCII alone: what other letters start with is not asked there.
+    let other = !(byte | next).simd_lt(0x80);
+    let (spelled, said) = if other.to_bitmask() == 0 {
+        (0, 0)
+    } else {
+        // Wide digits, `+`, `:` and `@`; Thai digits; spaces that do not break; dashes, characters without width, `№`.
+        let spelled = (is(byte, 0xef) & is(next, 0xbc) & between(third, 0x8b, 0x16))
+            | (is(byte, 0xe0) & is(next, 0xb9) & between(third, 0x90, 10))
+            | (is(byte, 0xc2) & is(next, 0xa0))
+            | (is(byte, 0xe2) & ((is(next, 0x80) & (between(third, 0x8b, 7) | is(third, 0xaf))) | (is(next, 0x84) & is(third, 0x96))));
+        let said = (is(byte, 0xd0) & is(third, 0xd0) & (is(lower_next, 0xbf) | is(lower_next, 0xba)))
+            | (is(byte, 0xe0) & is(next, 0xb8) & is(third, 0xa3))
+            | (is(lower, b'm') & (is(next, 0xe1) | is(next, 0xc3)));
+        (spelled.to_bitmask(), said.to_bitmask())
+    };
+    let escape = (is(byte, b'\\') & is(next, b'u')) | (is(byte, b'%') & between(next, b'0', 8));
     let account = between(byte, b'A', 26) & between(next, b'A', 26) & between(third, b'0', 10);
     let filler = is(byte, b'<') & (is(next, b'<') | between(next, b'0', 10));
     Masks {
@@ -104,11 +117,14 @@ fn of<S: Simd>(simd: S, window: &[u8]) -> Masks {
         joint: (colon | dash).to_bitmask(),
         token: (letter | digit | dash | is(byte, b'_')).to_bitmask(),
         at: is(byte, b'@').to_bitmask(),
-        escape: escape.to_bitmask(),
-        word: word.to_bitmask(),
+        escape: escape.to_bitmask() | spelled,
+        word: word.to_bitmask() | said,
         account: account.to_bitmask(),
         filler: filler.to_bitmask(),
-        key_end: (((letter | wide) & ends) | (space & assigns)).to_bitmask(),
+        key_end: (((letter | wide) & ends)
+            | (space & assigns)
+            | (letter & between(next, b'1', 2) & (is(third, b'"') | is(third, b'=') | is(third, b'\\') | is(third, b'%'))))
+        .to_bitmask(),
     }
 }
 
@@ -120,7 +136,7 @@ mod tests {
 
     fn plain(window: &[u8]) -> Masks {
         let mask = |test: &dyn Fn(&[u8]) -> bool| (0..64).fold(0, |bits, at| bits | u64::from(test(&window[at..at + 3])) << at);
-        let literals = ["eyj", "bea", "beg", "bas", "tok", "pas", "pik", "neg"];
+        let literals = ["eyj", "bea", "beg", "bas", "tok", "pas", "pik", "neg", "otp", "cod", "cvv", "cvc"];
         Masks {
             digit: mask(&|b| b[0].is_ascii_digit()),
             dot: mask(&|b| b[0] == b'.'),
@@ -146,6 +162,7 @@ mod tests {
                 literals.iter().any(|literal| b.iter().map(|byte| byte | 0x20).eq(literal.bytes()))
                     || matches!(b, [b'-', b'-', third] if (third | 0x20).is_ascii_lowercase())
                     || matches!(b, [b' ', b'-', b'p' | b'u'])
+                    || matches!(b, [0xd0, 0x9f | 0xbf | 0x9a | 0xba, 0xd0] | [0xe0, 0xb8, 0xa3] | [b'm' | b'M', 0xe1 | 0xc3, _])
             }),
             account: mask(&|b| b[0].is_ascii_uppercase() && b[1].is_ascii_uppercase() && b[2].is_ascii_digit()),
             filler: mask(&|b| b[0] == b'<' && (b[1] == b'<' || b[1].is_ascii_digit())),
@@ -153,6 +170,7 @@ mod tests {
                 let letter = b[0].is_ascii_alphabetic() || b[0] >= 0x80;
                 letter && matches!(b[1], b'=' | b':' | b'"' | b'\'' | b'\\' | b'%' | b'\n' | b']' | b'>')
                     || b[0] == b' ' && matches!(b[1], b'=' | b':')
+                    || b[0].is_ascii_alphabetic() && matches!(b[1..], [b'1' | b'2', b'"' | b'=' | b'\\' | b'%'])
             }),
         }
     }
@@ -161,7 +179,7 @@ mod tests {
         #[test]
         fn masks_say_what_each_byte_is(
             text in proptest::collection::vec(prop_oneof![
-                any::<u8>(), proptest::sample::select(b"eyJEbBGAastTokKpPiINng@\\u%.- 0123456789:=\"'_()<]\n\xef\xbc\xc2\xa0\xe0\xb9\x99\xe2\x84\x80\x8b\x96\xaf".to_vec())
+                any::<u8>(), proptest::sample::select(b"eyJEbBGAastTokKpPiINngcCvVdDmM@\\u%.- 0123456789:=\"'_()<]\n\xef\xbc\xc2\xa0\xe0\xb9\x99\xe2\x84\x80\x8b\x96\xaf\xd0\xbf\x9f\xba\xb8\xa3\xe1\xc3".to_vec())
             ], 2 * BLOCK + BEHIND)
         ) {
             let mut masks = [Masks::default(); 2];

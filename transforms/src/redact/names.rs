@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 
 use super::catalog::Detector;
-use super::key_words::{ENDS, FOREIGN, LAST_WORDS, STRICT_WORDS};
+use super::key_words::{ENDS, FOREIGN, KNOWN_WORDS, LAST_WORDS, STRICT_WORDS};
 
 /// The longest key that is looked at; a longer one counts by its end.
 const MAX_KEY_BYTES: usize = 64;
@@ -20,6 +20,8 @@ pub(super) struct Says {
     /// Whether the key is one of other things too (`user`, `address`), so that the value must look like a person's: two words with
     /// capitals, a house number.
     pub(super) strict: bool,
+    /// Whether the key is one of so many other things (`name`) that the value must start with a given name that many have.
+    pub(super) known: bool,
 }
 
 /// The names, read backwards: for each state and letter the next state, 0 where there is none.
@@ -33,9 +35,11 @@ struct Table {
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let mut table = Table { next: vec![[0; 32]], says: vec![None], tails: vec![0; 512] };
-    for (list, whole_word, strict) in [(ENDS, false, false), (LAST_WORDS, true, false), (STRICT_WORDS, true, true)] {
+    let lists =
+        [(ENDS, false, false, false), (LAST_WORDS, true, false, false), (STRICT_WORDS, true, true, false), (KNOWN_WORDS, true, true, true)];
+    for (list, whole_word, strict, known) in lists {
         for (detector, names) in list {
-            names.iter().for_each(|name| table.add(name, Says { detector: *detector, strict }, whole_word));
+            names.iter().for_each(|name| table.add(name, Says { detector: *detector, strict, known }, whole_word));
         }
     }
     table
@@ -100,7 +104,8 @@ pub(super) fn says(text: &[u8], raw: bool) -> Option<Says> {
         [second, third] => [b'_', second, third],
         _ => return None,
     };
-    if last[2] >= 0x80 {
+    // `mật khẩu`
+    if last[2] >= 0x80 || last[1] >= 0x80 {
         return foreign(text);
     }
     let table = &*TABLE;
@@ -158,7 +163,11 @@ fn foreign(text: &[u8]) -> Option<Says> {
         text.ends_with(name.as_bytes())
             && start.is_some_and(|start| thai || start == 0 || !letter(text[start - 1]) || text[..start].ends_with(b"\\n"))
     };
-    FOREIGN.iter().find(|(_, names)| names.iter().any(|name| ends(name))).map(|(detector, _)| Says { detector: *detector, strict: false })
+    FOREIGN.iter().find(|(_, names)| names.iter().any(|name| ends(name))).map(|(detector, _)| Says {
+        detector: *detector,
+        strict: false,
+        known: false,
+    })
 }
 #[cfg(test)]
 mod tests {

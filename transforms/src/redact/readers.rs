@@ -3,7 +3,7 @@
 use super::catalog::{COUNT, Detector};
 use super::scan::{self, Needs, Places};
 use super::text::{Text, is_token};
-use super::{bank, commands, detect, digits, key_words, keys, tokens};
+use super::{bank, commands, detect, digits, key_words, keys, prose, tokens};
 
 /// What the readers are to look for.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ impl Wanted {
         let any = |detectors: &[Detector]| detectors.iter().any(|detector| on[*detector as usize]);
         let needs = Needs {
             at: any(&[Email, UrlPassword]),
-            words: any(&[Jwt, BearerToken, Credentials, Password, PrivateKey, Secret]),
+            words: any(&[Jwt, BearerToken, Credentials, Password, PrivateKey, Secret, CardCode]),
             accounts: any(&[Iban, Passport]),
             fillers: any(&[Mrz]),
             addresses: any(&[Ipv4]),
@@ -122,8 +122,16 @@ impl<F: FnMut(Detector, usize, usize)> Readers<'_, F> {
             }
             b'p' => self.credential(at.saturating_sub(1)), // `apikey`
             b'b' if bytes[at..].starts_with(b"BEG") => self.private_key(at),
+            b'o' | b'c' | b'm' => self.prose(at),
+            _ if bytes[at] >= 0x80 => self.prose(at),
             _ if matches!(bytes[at], b'-' | b' ') => self.option(at),
             _ => self.credential(at),
+        }
+    }
+
+    fn prose(&mut self, at: usize) {
+        if let Some((detector, start, end)) = prose::value(&self.text, at) {
+            self.emit(detector, start, end);
         }
     }
 

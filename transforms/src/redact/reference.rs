@@ -9,7 +9,7 @@ use regex::bytes::Regex;
 use super::catalog::Detector;
 use super::readers::Wanted;
 use super::text::Text;
-use super::{bank, commands, detect, digits, keys, tokens};
+use super::{bank, commands, detect, digits, keys, prose, tokens};
 
 fn pattern(source: &str) -> Regex {
     #[allow(clippy::unwrap_used, reason = "the patterns are those of this file, and the tests compile them")]
@@ -40,9 +40,10 @@ static PASSPORT: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Z]{2}[0-9]{
 static MRZ: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Z0-9<]{44,}"));
 static PEM: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)-----BEGIN "));
 static PROSE: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?-u)\b(?i:password|passphrase|passcode)"));
+static SAID: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)(?i:otp|code|cvv|cvc)|(?u:пароль|Пароль|код|Код|รหัส|mật khẩu|Mật khẩu|mã)"));
 static OPTION: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)--[A-Za-z]"));
 static SHORT_OPTION: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u) -[pu]"));
-static KEY_END: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Za-z\\x80-\\xFF](?:[ =:\"'\\]>])"));
+static KEY_END: LazyLock<Regex> = LazyLock::new(|| pattern("(?-u)[A-Za-z\\x80-\\xFF](?:[ =:\"'\\]>]|[12][\"=])"));
 
 /// Calls `found` with all that the detectors find in `text`, in no order; values may overlap.
 pub(super) fn read(text: Text<'_>, wanted: &Wanted, mut found: impl FnMut(Detector, usize, usize)) {
@@ -125,6 +126,7 @@ pub(super) fn read(text: Text<'_>, wanted: &Wanted, mut found: impl FnMut(Detect
         }
     });
     every(&PROSE, bytes, |at| keys::prose_password(&text, at).into_iter().for_each(|(start, end)| found(Detector::Password, start, end)));
+    every(&SAID, bytes, |at| prose::value(&text, at).into_iter().for_each(|(detector, start, end)| found(detector, start, end)));
     every(&OPTION, bytes, |at| commands::option(&text, at).into_iter().for_each(|(detector, start, end)| found(detector, start, end)));
     every(&SHORT_OPTION, bytes, |at| {
         commands::short_option(&text, at).into_iter().for_each(|(detector, start, end)| found(detector, start, end))

@@ -15,17 +15,43 @@ pub(super) enum Class {
     Hex,
     /// Capitals and digits.
     Capitals,
+    /// Capitals, digits and `-`, both of the former.
+    Groups,
+    /// A UUID: hexadecimal digits and `-`.
+    Uuid,
+    /// Letters and digits, of each kind one at least: for prefixes that words start with, too.
+    Mixed,
+    /// The same with `_` and `-`.
+    MixedToken,
+    /// Letters, digits, `_`, `-`, `+`, `/` and `=`, beyond the end of the run.
+    Base64,
 }
 
 impl Class {
     /// Whether a byte is one of these.
     pub(super) fn has(self, byte: u8) -> bool {
         match self {
-            Class::Alphanumeric => byte.is_ascii_alphanumeric(),
+            Class::Alphanumeric | Class::Mixed => byte.is_ascii_alphanumeric(),
             Class::Word => is_word(byte),
-            Class::Token => is_token(byte),
+            Class::Token | Class::MixedToken => is_token(byte),
+            Class::Base64 => is_token(byte) || matches!(byte, b'+' | b'/' | b'='),
+            Class::Uuid => byte == b'-' || Class::Hex.has(byte),
+            Class::Groups => byte == b'-' || Class::Capitals.has(byte),
             Class::Hex => byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte),
             Class::Capitals => byte.is_ascii_uppercase() || byte.is_ascii_digit(),
+        }
+    }
+
+    /// Whether bytes that are all of these are a token of this class.
+    pub(super) fn is_made_of(self, bytes: &[u8]) -> bool {
+        let any = |test: fn(&u8) -> bool| bytes.iter().any(test);
+        match self {
+            Class::Mixed | Class::MixedToken => any(u8::is_ascii_digit) && any(u8::is_ascii_uppercase) && any(u8::is_ascii_lowercase),
+            Class::Groups => {
+                any(u8::is_ascii_digit) && any(u8::is_ascii_uppercase) && bytes.iter().filter(|byte| **byte == b'-').count() == 5
+            }
+            Class::Uuid => bytes.iter().enumerate().all(|(at, byte)| (*byte == b'-') == matches!(at, 8 | 13 | 18 | 23)),
+            _ => true,
         }
     }
 }
@@ -54,7 +80,7 @@ pub(super) const TOKENS: &[Kind] = {
         kind(Alphanumeric, 16, 20, &["LTAI"]),
         kind(Alphanumeric, 16, ANY, &["key_live_", "key_test_"]),
         kind(Alphanumeric, 20, ANY, &["whsec_", "EAACEdEose0cBA"]),
-        kind(Alphanumeric, 28, 28, &["aio_"]),
+        kind(Alphanumeric, 28, 28, &["aio_", "samsara_api_"]),
         kind(Alphanumeric, 28, 36, &["ATBB"]),
         kind(Alphanumeric, 30, 40, &["hf_"]),
         kind(Alphanumeric, 30, ANY, &["apify_api_"]),
@@ -64,8 +90,9 @@ pub(super) const TOKENS: &[Kind] = {
         kind(Alphanumeric, 36, 36, &["npm_", "pnu_"]),
         kind(Alphanumeric, 36, 40, &["r8_"]),
         kind(Alphanumeric, 36, ANY, &["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "nfp_"]),
-        kind(Alphanumeric, 40, ANY, &["gsk_", "ntn_", "phx_"]),
-        kind(Alphanumeric, 43, 43, &["secret_"]),
+        kind(Alphanumeric, 40, ANY, &["gsk_", "ntn_", "phx_", "polar_oat_"]),
+        kind(Alphanumeric, 43, 43, &["secret_", "oy2"]),
+        kind(Alphanumeric, 48, 48, &["csk-"]),
         kind(Alphanumeric, 48, ANY, &["pplx-"]),
         kind(Alphanumeric, 50, 60, &["cmVmdGtu"]),
         kind(Alphanumeric, 54, 54, &["EZAK", "EZTK"]),
@@ -75,16 +102,41 @@ pub(super) const TOKENS: &[Kind] = {
         kind(Alphanumeric, 70, 70, &["rdme_"]),
         kind(Alphanumeric, 80, ANY, &["EAA"]),
         kind(Alphanumeric, 100, ANY, &["ABSK"]),
-        kind(Capitals, 16, 16, &["AKIA", "ASIA", "AGPA", "AROA", "AIDA", "AIPA", "ANPA", "ANVA", "ABIA", "ACCA"]),
+        kind(Base64, 60, ANY, &["bedrock-api-key-"]),
+        kind(Base64, 80, ANY, &["sntrys_eyJ", "fm2_", "fm1r_", "fm1a_", "RWRTY0Iy"]),
+        kind(Base64, 150, ANY, &["ATATT3xF", "ATCTT3xF"]),
+        kind(Capitals, 16, 16, &["AKIA", "ASIA", "AGPA", "AROA", "AIDA", "AIPA", "ANPA", "ANVA", "ABIA", "ACCA", "APKA"]),
+        kind(Capitals, 17, 17, &["SCW"]),
         kind(Capitals, 24, 32, &["NRAK-"]),
+        kind(Capitals, 26, 26, &["API-"]),
+        kind(Capitals, 44, 44, &["rpa_"]),
         kind(Capitals, 50, 64, &["AGE-SECRET-KEY-1"]),
         kind(Hex, 19, 19, &["NRJS-"]),
-        kind(Hex, 32, 32, &["shpat_", "shpca_", "shppa_", "shpss_", "dapi", "key-", "SK", "AC", "pubkey-"]),
-        kind(Hex, 40, 40, &["pul-", "shippo_live_", "shippo_test_", "sbp_", "squ_", "sqp_", "sqa_"]),
-        kind(Hex, 48, 48, &["rubygems_"]),
-        kind(Hex, 64, 64, &["sk-or-v1-", "dop_v1_", "doo_v1_", "dor_v1_", "sntryu_", "sntrya_"]),
+        kind(Groups, 37, 37, &["A3-"]),
+        kind(Hex, 32, 32, &["shpat_", "shpca_", "shppa_", "shpss_", "dapi", "dose", "dkea", "key-", "SK", "AC", "pubkey-", "fc-"]),
+        kind(Hex, 34, 34, &["pk_"]),
+        kind(Hex, 35, 35, &["live_", "test_"]),
+        kind(Hex, 40, 40, &["pul-", "shippo_live_", "shippo_test_", "sbp_", "squ_", "sqp_", "sqa_", "bkua_", "bkct_", "bkaj_"]),
+        kind(Hex, 48, 48, &["rubygems_", "sk_"]),
+        kind(
+            Hex,
+            64,
+            64,
+            &["sk-or-v1-", "dop_v1_", "doo_v1_", "dor_v1_", "sntryu_", "sntrya_", "rootly_", "slk_", "s-s4t2ud-", "lin_oauth_"],
+        ),
+        kind(Mixed, 14, 14, &["rzp_live_", "rzp_test_"]),
+        kind(Mixed, 20, 24, &["fw_"]),
+        kind(Mixed, 24, 24, &["tr_prod_", "tr_dev_", "Mid-server-"]),
+        kind(Mixed, 28, 32, &["rnd_", "vtwn_", "BBFF-"]),
+        kind(Mixed, 32, 40, &["cio", "AKID", "dvc_server_", "dvc_client_", "dvc_mobile_"]),
+        kind(Mixed, 36, 44, &["4b1d", "AKLT", "ion_", "phc_"]),
+        kind(Mixed, 40, 64, &["essu_", "mka_", "vcp_", "vck_"]),
+        kind(MixedToken, 20, 22, &["md-", "YCAJE", "YCM"]),
+        kind(MixedToken, 33, 33, &["re_"]),
+        kind(MixedToken, 40, 44, &["b_", "live_", "sandbox_"]),
+        kind(MixedToken, 46, ANY, &["CCDB1_", "CCIPRJ_", "pcsk_", "pdl_live_apikey_", "pdl_sdbx_apikey_", "vercel_blob_rw_", "KEY0"]),
         kind(Token, 12, 40, &["FLWSECK_TEST-"]),
-        kind(Token, 16, ANY, &["xoxb-", "xoxa-", "xoxp-", "xoxr-", "xoxs-", "xoxo-", "xoxe-"]),
+        kind(Token, 16, ANY, &["xoxb-", "xoxa-", "xoxp-", "xoxr-", "xoxs-", "xoxo-", "xoxe-", "xoxc-", "xoxd-", "AVNS_", "mdb_sa_sk_"]),
         kind(
             Token,
             20,
@@ -93,6 +145,9 @@ pub(super) const TOKENS: &[Kind] = {
                 "glpat-",
                 "gldt-",
                 "glrt-",
+                "glrtr-",
+                "glwt-",
+                "sb_secret_",
                 "glft-",
                 "glsoat-",
                 "glcbt-",
@@ -117,7 +172,8 @@ pub(super) const TOKENS: &[Kind] = {
         kind(Token, 24, ANY, &["dckr_pat_", "dckr_oat_"]),
         kind(Token, 28, ANY, &["tvly-"]),
         kind(Token, 32, 32, &["NRII-"]),
-        kind(Token, 32, ANY, &["pscale_tkn_", "pscale_pw_", "pscale_oauth_", "wandb_v1_", "tgp_v1_"]),
+        kind(Uuid, 36, 36, &["sk_", "sdk-", "mob-", "waka_", "ovsxp_", "pat-eu1-", "live_", "test_"]),
+        kind(Token, 32, ANY, &["zpka_", "napi_", "pscale_tkn_", "pscale_pw_", "pscale_oauth_", "wandb_v1_", "tgp_v1_"]),
         kind(Token, 34, 40, &["FLWSECK-"]),
         kind(Token, 35, 35, &["AIza"]),
         kind(Token, 35, 38, &["AQVN"]),
@@ -141,9 +197,13 @@ pub(super) const TOKENS: &[Kind] = {
 };
 
 /// Prefixes with a dot, before the run.
-pub(super) const DOTTED: [(&str, usize); 12] = [
+pub(super) const DOTTED: [(&str, usize); 15] = [
     ("dp.pt.", 40),
     ("dp.st.", 40),
+    ("dp.ct.", 40),
+    ("dp.sa.", 40),
+    ("dp.scim.", 40),
+    ("sl.u.", 60),
     ("dt0c01.", 20),
     ("sl.", 60),
     ("ya29.", 20),
@@ -151,9 +211,25 @@ pub(super) const DOTTED: [(&str, usize); 12] = [
     ("hvb.", 24),
     ("hvr.", 24),
     ("SG.", 20),
-    ("1//0.", 20),
     ("xoxe.", 24),
     ("amzn.mws.", 36),
+];
+
+/// Tokens of some parts with dots between them, by how they start: how many dots there are, and how many bytes in all.
+pub(super) const PARTED: [(&str, usize, std::ops::RangeInclusive<usize>); 13] = [
+    ("snyk_uat.", 2, 60..=100),
+    ("snyk_sat.", 2, 60..=100),
+    ("pat.", 3, 70..=76),
+    ("sat.", 3, 70..=76),
+    ("dp.st.", 3, 46..=90),
+    ("sc_", 3, 60..=180),
+    ("ext_", 3, 60..=180),
+    ("authress_", 3, 60..=180),
+    ("api_live.", 2, 44..=80),
+    ("api_sandbox.", 2, 44..=80),
+    ("1000.", 2, 70..=70),
+    ("dt0s", 2, 80..=96),
+    ("t1.9eu", 2, 100..=400),
 ];
 
 /// A prefix and the row of [`TOKENS`] that it is in.

@@ -1,10 +1,12 @@
 //! Tokens and addresses: long runs of letters, digits, `_` and `-`, told by how they start, how long they are, and their
 //! checksums.
 
+use std::sync::LazyLock;
+
 use super::catalog::Detector;
 use super::checks;
 use super::text::{Text, is_token};
-use super::token_table::{ANY, Class, DOTTED, Start, TOKENS, starts_with};
+use super::token_table::{ANY, Class, DOTTED, PARTED, Start, TOKENS, starts_with};
 
 /// The fewest bytes that a run has in which something is looked for. Nothing that is found has fewer.
 pub(super) const MIN_RUN_BYTES: usize = 20;
@@ -16,8 +18,10 @@ pub(super) fn in_run(text: &Text<'_>, start: usize, end: usize, mut found: impl 
         .or_else(|| telegram(text, start, end))
         .or_else(|| webhook(text, start, end))
         .or_else(|| parts(text, start, end))
+        .or_else(|| parted(text, start, end))
+        .or_else(|| marked(text, start, end))
         .or_else(|| encoded_key(text, start))
-        .or_else(|| mailchimp(text, start, end))
+        .or_else(|| mail_key(text, start, end))
     {
         found(Detector::ApiToken, from, to);
         at = to.min(end);
@@ -56,20 +60,25 @@ fn at_boundary(text: &Text<'_>, at: usize, end: usize) -> Option<(Detector, usiz
         _ => None,
     }
     .or_else(|| ton(text, at).map(|to| (Detector::Ton, to)))
-    .or_else(|| token(run).map(|length| (Detector::ApiToken, at + length)))
+    .or_else(|| token(text, at, end).map(|to| (Detector::ApiToken, to)))
 }
 
-fn token(run: &[u8]) -> Option<usize> {
+/// Where the token ends that starts at `at` in a run up to `end`.
+fn token(text: &Text<'_>, at: usize, end: usize) -> Option<usize> {
+    let run = &text.bytes[at..end];
     let [first, second, ..] = *run else { return None };
     // Few of the runs that start like this go on like it: the second byte is worth a look before a call that compares.
     let may = |start: &&Start| start.prefix.as_bytes()[1] == second && run.starts_with(start.prefix.as_bytes());
     starts_with(first).iter().filter(may).find_map(|Start { prefix, row }| {
         let kind = &TOKENS[*row];
-        let rest = &run[prefix.len()..];
+        let longer = kind.class == Class::Base64;
+        let rest = if longer { &text.bytes[at + prefix.len()..] } else { &run[prefix.len()..] };
         let length = rest.iter().take(kind.most + 1).take_while(|byte| kind.class.has(**byte)).count();
         let ends = !rest.get(length).is_some_and(u8::is_ascii_alphanumeric) || length > ANY;
-        let fits = length >= kind.least && (length <= kind.most || kind.most == ANY);
-        (fits && ends).then_some(prefix.len() + length)
+        // In written bytes, a slash of Base64 may have a backslash before it.
+        let least = if longer && text.raw { MIN_RUN_BYTES - prefix.len().min(MIN_RUN_BYTES) } else { kind.least };
+        let fits = length >= least && (length <= kind.most || kind.most == ANY);
+        (fits && ends && kind.class.is_made_of(&rest[..length])).then_some(at + prefix.len() + length)
     })
 }
 
@@ -88,15 +97,65 @@ fn dotted(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
     })
 }
 
+static HOOK: LazyLock<memchr::memmem::Finder<'static>> = LazyLock::new(|| memchr::memmem::Finder::new("hook"));
+
 /// The path of a webhook, of which the run is the last part: who knows it may write.
 fn webhook(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
     const MAX_PATH_BYTES: usize = 80;
+    const MAX_LONG_PATH_BYTES: usize = 200;
     const PLACES: [&[u8]; 4] =
         [b"hooks.slack.com/services/", b"hooks.slack.com/workflows/", b"hooks.slack.com/triggers/", b"/api/webhooks/"];
+    const LONG_PLACES: [&[u8]; 1] = [b"webhook.office.com/webhookb2/"];
     if text.before(start) != Some(b'/') {
         return None;
     }
-    place(text, start, MAX_PATH_BYTES, &PLACES).map(|from| (from, end))
+    // In written bytes, slashes may have backslashes before them.
+    if text.raw && text.before(start - 1) == Some(b'\\') {
+        return Some((start, end));
+    }
+    // Most paths have no such word, which all places have.
+    HOOK.find(&text.bytes[start.saturating_sub(MAX_LONG_PATH_BYTES)..start])?;
+    let from = place(text, start, MAX_PATH_BYTES, &PLACES).or_else(|| place(text, start, MAX_LONG_PATH_BYTES, &LONG_PLACES));
+    from.map(|from| (from, end))
+}
+
+/// A token of [`PARTED`] of which the run is the last part.
+fn parted(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
+    const MAX_BYTES: usize = 400;
+    if text.before(start) != Some(b'.') {
+        return None;
+    }
+    let before = &text.bytes[start.saturating_sub(MAX_BYTES)..start];
+    let from = start - before.iter().rev().take_while(|byte| is_token(**byte) || **byte == b'.').count();
+    let from = from + usize::from(text.raw && text.before(from) == Some(b'\\'));
+    let whole = &text.bytes[from..end];
+    let dots = || whole.iter().filter(|byte| **byte == b'.').count();
+    let fits = |row: &&(&str, usize, std::ops::RangeInclusive<usize>)| whole.starts_with(row.0.as_bytes()) && row.2.contains(&whole.len());
+    PARTED.iter().find(fits).filter(|row| dots() == row.1).map(|_| (from, end))
+}
+
+/// Tokens that are told by what stands in their middle or at their end: Azure's, New Relic's, MaxMind's, Firebase's, Google's.
+fn marked(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
+    let run = &text.bytes[start..end];
+    let before = &text.bytes[..start];
+    let whole = match run.len() {
+        84 => &run[76..80] == b"AZDO" || &run[52..58] == b"JQQJ99",
+        40 => run.ends_with(b"NRAL") && run[..36].iter().all(|byte| Class::Hex.has(*byte)) || run.ends_with(b"_mmk") && run[6] == b'_',
+        _ => false,
+    };
+    // Cloudflare's: `v1.0-…-…`
+    if run.len() == 173
+        && run.starts_with(b"0-")
+        && before.ends_with(b"v1.")
+        && run[2..].iter().all(|byte| *byte == b'-' || Class::Hex.has(*byte))
+    {
+        return Some((start - 3, end));
+    }
+    if whole || run.starts_with(b"0") && run.len() >= 40 && (before.ends_with(b"1//") || text.raw && before.ends_with(b"/")) {
+        return Some((start - if whole { 0 } else { 3.min(start) }, end));
+    }
+    let name = before.strip_suffix(b":").filter(|_| run.len() >= 100 && run.starts_with(b"APA91b"))?;
+    Some((name.len() - name.iter().rev().take(16).take_while(|byte| is_token(**byte)).count(), end))
 }
 
 /// Tokens of several parts of which the run is the last: `MTIz….GabcDE.…` (Discord), `….atlasv1.…` (Terraform), `abc8Q~…` (Azure).
@@ -142,12 +201,13 @@ fn encoded_key(text: &Text<'_>, start: usize) -> Option<(usize, usize)> {
     Some((start, end + text.bytes[end..].iter().take(2).take_while(|byte| **byte == b'=').count()))
 }
 
-/// 32 hexadecimal digits, `-us` and the number of a data centre.
-fn mailchimp(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
-    let (key, centre) = text.bytes[start..end].split_at_checked(32)?;
-    let number = centre.strip_prefix(b"-us")?;
-    let fine = key.iter().all(|byte| Class::Hex.has(*byte)) && matches!(number.len(), 1 | 2) && number.iter().all(u8::is_ascii_digit);
-    fine.then_some((start, end))
+/// 32 hexadecimal digits, `-us` and the number of a data centre (Mailchimp); or twice eight more of them (Mailgun).
+fn mail_key(text: &Text<'_>, start: usize, end: usize) -> Option<(usize, usize)> {
+    let hex = |part: &[u8]| part.iter().all(|byte| Class::Hex.has(*byte));
+    let (key, rest) = text.bytes[start..end].split_at_checked(32)?;
+    let centre = rest.strip_prefix(b"-us").is_some_and(|number| matches!(number.len(), 1 | 2) && number.iter().all(u8::is_ascii_digit));
+    let parts = rest.len() == 18 && rest[0] == b'-' && rest[9] == b'-' && hex(&rest[1..9]) && hex(&rest[10..]);
+    (hex(key) && (centre || parts)).then_some((start, end))
 }
 
 /// Where one of some texts ends within reach before `at`.
@@ -175,7 +235,9 @@ fn hex_address(run: &[u8]) -> Option<usize> {
 
 fn bitcoin(run: &[u8]) -> Option<usize> {
     let length = run.iter().take(36).take_while(|byte| byte.is_ascii_alphanumeric()).count();
-    ((26..=35).contains(&length) && checks::base58_bitcoin(&run[..length])).then_some(length)
+    // Most are hashes in hexadecimal digits, with a `0` among them, which Base58 has not.
+    let base58 = || !run[..length].iter().any(|byte| matches!(byte, b'0' | b'O' | b'I' | b'l'));
+    ((26..=35).contains(&length) && base58() && checks::base58_bitcoin(&run[..length])).then_some(length)
 }
 
 fn segwit(run: &[u8]) -> Option<usize> {

@@ -52,6 +52,17 @@ const TOKENS: &[&[u8]] = &[
     b",\"value\":",
     b"\xe0\xb9\x91",
     b" x123",
+    b"OTP is 482913",
+    b"your code ",
+    "รหัสผ่าน ".as_bytes(),
+    "пароль ".as_bytes(),
+    b"hunter22",
+    b"sntrys_eyJ",
+    b"snyk_uat.",
+    b"1//0",
+    b"hooks.slack.com/services/",
+    b"address1\"",
+    b"@tcp(",
 ];
 
 fn lossy(input: &[u8]) -> String {
