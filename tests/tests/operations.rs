@@ -254,5 +254,6 @@ fn a_second_agent_waits_for_the_first_and_says_which_it_is() {
     second.signal(Signal::TERM).unwrap();
     let ended = second.wait(Duration::from_secs(30)).unwrap().expect_success().unwrap();
     assert!(ended.stderr.contains("another agent holds the state directory") && ended.stderr.contains(&holder), "{ended}");
-    assert_eq!(store.counts().repeats, 0);
+    // What was delivered when the first was killed may not have been put down yet: sent again, and known by its id.
+    assert_eq!(store.counts().stored, 3);
 }

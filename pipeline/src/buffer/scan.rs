@@ -37,8 +37,8 @@ pub(super) struct Scan {
 ///
 /// Where reading fails it is tried again from the beginning; and then what cannot be read is taken for damaged.
 ///
-/// Where every group is synced before any of it is sent (`strict`), a last group that is damaged was not sent, and is cut as a
-/// whole: sent in part it would be read again beside that.
+/// Where every group is synced before any of it is sent (`strict`), a damaged group that was not synced was not sent either. So all
+/// of it counts as damaged, or is cut where it is the last: sent in part it would be read again beside that.
 pub(super) fn scan(
     segment: &mut Segment,
     fs: &dyn Fs,
@@ -53,6 +53,9 @@ pub(super) fn scan(
         // Behind what cannot be read there may be more, so that nothing here is the end.
         let limit = if scan.unreadable.is_some() { limit.or(Some(u64::MAX)) } else { limit };
         scan.cut_uncommitted(limit, strict);
+        if strict {
+            scan.give_up_unsent(&is_synced);
+        }
         Ok(scan)
     };
     for _ in 1..READ_TRIES {
@@ -108,6 +111,17 @@ impl Scan {
         let seqs = self.frames.last().map_or(0..0, |last| last.placed.fixed.group());
         let frames = self.frames.iter().rev().take_while(|seen| seqs.contains(&seen.placed.fixed.seq));
         frames.filter(|seen| seen.whole).count() as u64 == seqs.end - seqs.start
+    }
+
+    /// Takes all of a group for damaged where a part of it is, and none of it was synced.
+    fn give_up_unsent(&mut self, is_synced: &dyn Fn(u64) -> bool) {
+        for group in self.frames.chunk_by_mut(|a, b| a.placed.fixed.group() == b.placed.fixed.group()) {
+            let seqs = group.first().map_or(0..0, |first| first.placed.fixed.group());
+            let is_whole = group.iter().filter(|seen| seen.whole).count() as u64 == seqs.end - seqs.start;
+            if !is_whole && !seqs.clone().any(is_synced) {
+                group.iter_mut().for_each(|seen| seen.whole = false);
+            }
+        }
     }
 
     /// Leaves out frames at the end that were never committed: of a group that is not whole, and without a `limit` those that

@@ -74,6 +74,32 @@ fn a_group_that_cannot_be_synced_is_not_taken_in() {
     assert_eq!(drain(&mut buffer).iter().map(group_number).collect::<Vec<_>>(), (0..7).collect::<Vec<_>>());
 }
 
+/// A group was written and not synced when the process was killed; the next one closed its segment, and then the power failed and
+/// left a part of the group. That part went out, and its records once more with what was read again.
+#[test]
+fn a_group_that_two_deaths_left_in_part_does_not_go_out_in_part() {
+    let mut torn = 0;
+    for (first, second, seed) in (0..6).flat_map(|first| (0..16).flat_map(move |second| (0..40).map(move |seed| (first, second, seed)))) {
+        let fs = SimFs::new();
+        let (mut buffer, _) = open(&fs, strict());
+        append(&mut buffer, group(0));
+        fs.fault(Some(Fault::killed(first)));
+        let _ = buffer.append(group_of(1, 2, 3000), seconds(0));
+        drop(buffer);
+        fs.fault(None);
+        let (mut buffer, _) = open(&fs, strict());
+        fs.fault(Some(Fault::killed(second)));
+        (1..4).for_each(|at| drop(buffer.tick(seconds(at))));
+        fs.fault(None);
+        fs.lose_power(seed);
+        let (mut buffer, recovered) = open(&fs, strict());
+        torn += u64::from(recovered.damaged_frames > 0);
+        let went_out = drain(&mut buffer).iter().filter(|frame| group_number(frame) == 1).count();
+        assert!(went_out == if holds(&buffer, 1) { 2 } else { 0 }, "killed({first}), killed({second}), seed {seed}: {went_out} of 2");
+    }
+    assert!(torn > 10, "{torn} were torn");
+}
+
 #[test]
 fn with_too_little_room_left_a_buffer_keeps_to_a_segment() {
     const MIB: u64 = 1 << 20;
