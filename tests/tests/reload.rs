@@ -262,6 +262,28 @@ fn a_sink_is_removed_and_one_is_added_which_begins_where_the_others_are() {
 }
 
 #[test]
+fn the_only_sink_under_another_name_goes_on_where_it_was() {
+    let store = Store::start(Keep::Documents).unwrap();
+    let config = |name: &str| {
+        format!(
+            "data_dir = \"state\"\napi.enabled = false\n[sources.app]\ntype = \"file\"\ninclude = [\"logs/*.log\"]\n\
+             [sinks.{name}]\ntype = \"elasticsearch\"\ninputs = [\"app\"]\nendpoints = [\"{}\"]\nindex = \"logs\"\nbatch.linger_ms = 20\n",
+            store.url()
+        )
+    };
+    let site = Site::new(config("store")).unwrap();
+    site.append("logs/a.log", &"one\n".repeat(30)).unwrap();
+    let agent = site.start().unwrap();
+    until(|| (store.counts().stored == 30).then_some(())).expect("it ships");
+    site.configure(config("archive")).unwrap();
+    hang_up(&agent, DONE);
+    site.append("logs/a.log", &"two\n".repeat(30)).unwrap();
+    until(|| (store.counts().stored == 60).then_some(())).expect("it ships under the new name");
+    stop(agent);
+    assert_eq!(store.counts().repeats, 0, "what had gone out under the old name came again");
+}
+
+#[test]
 fn what_is_bound_to_the_process_needs_a_restart_and_is_said_so() {
     let store = Store::start(Keep::Documents).unwrap();
     let setup = Setup::new(&store);
