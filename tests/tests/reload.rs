@@ -272,12 +272,12 @@ fn the_only_sink_under_another_name_goes_on_where_it_was() {
         )
     };
     let site = Site::new(config("store")).unwrap();
-    site.append("logs/a.log", &"one\n".repeat(30)).unwrap();
+    site.append("logs/a.log", "one\n".repeat(30)).unwrap();
     let agent = site.start().unwrap();
     until(|| (store.counts().stored == 30).then_some(())).expect("it ships");
     site.configure(config("archive")).unwrap();
     hang_up(&agent, DONE);
-    site.append("logs/a.log", &"two\n".repeat(30)).unwrap();
+    site.append("logs/a.log", "two\n".repeat(30)).unwrap();
     until(|| (store.counts().stored == 60).then_some(())).expect("it ships under the new name");
     stop(agent);
     assert_eq!(store.counts().repeats, 0, "what had gone out under the old name came again");

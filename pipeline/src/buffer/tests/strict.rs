@@ -89,7 +89,7 @@ fn a_group_that_two_deaths_left_in_part_does_not_go_out_in_part() {
         fs.fault(None);
         let (mut buffer, _) = open(&fs, strict());
         fs.fault(Some(Fault::killed(second)));
-        (1..4).for_each(|at| drop(buffer.tick(seconds(at))));
+        (1..4).for_each(|at| _ = buffer.tick(seconds(at)));
         fs.fault(None);
         fs.lose_power(seed);
         let (mut buffer, recovered) = open(&fs, strict());
