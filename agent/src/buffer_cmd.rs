@@ -70,10 +70,6 @@ pub fn execute(pipeline: &Pipeline<Builtin>, task: &Task) -> anyhow::Result<Exit
     }
 }
 
-fn is_configured(pipeline: &Pipeline<Builtin>, name: &str) -> bool {
-    pipeline.sinks.iter().any(|sink| sink.name == name)
-}
-
 fn look_at(data_dir: &Path, name: &str, look: Look) -> anyhow::Result<Inspection> {
     let dir = sink_dir(data_dir, name);
     inspect(&RealFs, &dir, look, &mut |_| Ok(())).with_context(|| format!("cannot read the buffer {}", dir.display()))
@@ -96,7 +92,7 @@ fn list(pipeline: &Pipeline<Builtin>, data_dir: &Path) -> anyhow::Result<ExitCod
     for name in known(data_dir)? {
         let found = look_at(data_dir, &name, Look::Headers)?;
         let (frames, records, bytes) = found.waiting();
-        let gone = if is_configured(pipeline, &name) { "" } else { "  (not in the configuration)" };
+        let gone = if pipeline.has_sink(&name) { "" } else { "  (not in the configuration)" };
         let segments = found.segments.len();
         writeln!(out, "{name}: {records} records wait in {frames} frames of {bytes} bytes; {segments} segments{gone}")?;
     }
@@ -152,7 +148,7 @@ fn export(pipeline: &Pipeline<Builtin>, data_dir: &Path, name: &str, raw: bool) 
 }
 
 fn sink_of(pipeline: &Pipeline<Builtin>, name: &str) -> anyhow::Result<Arc<dyn Sink>> {
-    if !is_configured(pipeline, name) {
+    if !pipeline.has_sink(name) {
         bail!("sink `{name}` is not in the configuration, so what its records look like is not known: use `--raw`");
     }
     parts_of(pipeline, name).map(|parts| parts.sink).with_context(|| "use `--raw`".to_owned())
@@ -184,10 +180,10 @@ fn write(frame: &Frame, sink: Option<&dyn Sink>, out: &mut impl io::Write) -> io
 
 fn adopt(pipeline: &Pipeline<Builtin>, data_dir: &Path, old: &str, new: &str) -> anyhow::Result<ExitCode> {
     must_exist(data_dir, old)?;
-    if is_configured(pipeline, old) {
+    if pipeline.has_sink(old) {
         bail!("sink `{old}` is in the configuration and empties its buffer itself");
     }
-    if !is_configured(pipeline, new) {
+    if !pipeline.has_sink(new) {
         bail!("sink `{new}` is not in the configuration");
     }
     let state = State::open_now(data_dir)?;
@@ -251,7 +247,7 @@ fn merge(pipeline: &Pipeline<Builtin>, state: &State, old: &str, new: &str) -> a
 
 fn drop_buffer(pipeline: &Pipeline<Builtin>, data_dir: &Path, name: &str) -> anyhow::Result<ExitCode> {
     must_exist(data_dir, name)?;
-    if is_configured(pipeline, name) {
+    if pipeline.has_sink(name) {
         bail!("sink `{name}` is in the configuration; take it out first if its records are not wanted any more");
     }
     let state = State::open_now(data_dir)?;

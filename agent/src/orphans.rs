@@ -8,7 +8,7 @@ use skidder_pipeline::fs::RealFs;
 use skidder_pipeline::position::RangeSet;
 
 use crate::config::{Builtin, Pipeline};
-use crate::state::{orphans, sink_dir};
+use crate::state::{buffers, sink_dir};
 
 /// Says which buffers belong to no sink: they are kept, and nobody empties them.
 pub fn warn(pipeline: &Pipeline<Builtin>, data_dir: &Path) {
@@ -61,7 +61,7 @@ pub fn where_they_stopped(pipeline: &Pipeline<Builtin>, data_dir: &Path) -> anyh
 }
 
 fn of(pipeline: &Pipeline<Builtin>, data_dir: &Path) -> Vec<String> {
-    orphans(data_dir, |name| pipeline.sinks.iter().any(|sink| sink.name == name)).unwrap_or_default()
+    buffers(data_dir).unwrap_or_default().into_iter().filter(|name| !pipeline.has_sink(name)).collect()
 }
 
 fn cannot_look_at(dir: &Path) -> String {

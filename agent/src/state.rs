@@ -107,11 +107,6 @@ pub fn buffers(data_dir: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// The sinks that have a buffer and are not in the configuration, as `is_configured` says.
-pub fn orphans(data_dir: &Path, is_configured: impl Fn(&str) -> bool) -> io::Result<Vec<String>> {
-    Ok(buffers(data_dir)?.into_iter().filter(|name| !is_configured(name)).collect())
-}
-
 /// Sixteen random bytes from the kernel.
 pub fn random_bytes() -> io::Result<[u8; 16]> {
     let mut bytes = [0; 16];

@@ -61,6 +61,11 @@ impl<R: Registry> Pipeline<R> {
         self.data_dir().context("the configuration names no `data_dir`, so nothing is kept from one run to the next")
     }
 
+    /// Whether a sink is called `name`.
+    pub fn has_sink(&self, name: &str) -> bool {
+        self.sinks.iter().any(|sink| sink.name == name)
+    }
+
     /// The components and what feeds them, a line each.
     pub fn summary(&self) -> String {
         let names: Vec<(&str, &str)> = names(&self.sources).chain(names(&self.transforms)).chain(names(&self.sinks)).collect();
