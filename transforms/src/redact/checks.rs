@@ -141,6 +141,18 @@ pub(super) fn bech32(text: &[u8]) -> bool {
     matches!(check, 1 | 0x2bc8_30a3) && lower != upper
 }
 
+/// The six bits that a character of Base64 stands for (RFC 4648, table 1).
+pub(super) fn sextet(byte: u8) -> Option<u8> {
+    Some(match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        b'0'..=b'9' => byte - b'0' + 52,
+        b'+' => 62,
+        b'/' => 63,
+        _ => return None,
+    })
+}
+
 /// Whether 48 characters of Base64 are an address of TON (TEP-2): a flag, a workchain, a hash and its CRC16-XMODEM.
 pub(super) fn ton(text: &[u8]) -> bool {
     let mut bytes = [0u8; 36];
@@ -150,14 +162,13 @@ pub(super) fn ton(text: &[u8]) -> bool {
     for (four, three) in text.as_chunks::<4>().0.iter().zip(bytes.as_chunks_mut::<3>().0) {
         let mut word = 0u32;
         for byte in four {
+            // In either alphabet.
             let value = match byte {
-                b'A'..=b'Z' => byte - b'A',
-                b'a'..=b'z' => byte - b'a' + 26,
-                b'0'..=b'9' => byte - b'0' + 52,
-                b'-' | b'+' => 62,
-                b'_' | b'/' => 63,
-                _ => return false,
+                b'-' => Some(62),
+                b'_' => Some(63),
+                byte => sextet(*byte),
             };
+            let Some(value) = value else { return false };
             word = word << 6 | u32::from(value);
         }
         *three = [(word >> 16) as u8, (word >> 8) as u8, word as u8];

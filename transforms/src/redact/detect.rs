@@ -228,14 +228,7 @@ pub(super) fn is_credential(token: &[u8]) -> bool {
 fn is_user_and_password(token: &[u8]) -> bool {
     let (mut word, mut bits, mut colon) = (0u32, 0, false);
     for byte in token.iter().filter(|byte| **byte != b'=') {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return false,
-        };
+        let Some(value) = checks::sextet(*byte) else { return false };
         (word, bits) = ((word << 6 | u32::from(value)) & 0xffff, bits + 6);
         if bits >= 8 {
             bits -= 8;
